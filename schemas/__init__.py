@@ -1,0 +1,1 @@
+"""What an alert is: framings, writer schemas, survey profiles, packets, stamps, annotations."""

@@ -1,0 +1,42 @@
+"""The annotation: what we say of one alert, as a record of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What one classifier says of one alert.
+
+    Attributes
+    ----------
+    classifier, version, sha256 : str
+        Which bundle: its name, its version, and the SHA-256 of its manifest (hex).
+    score : float
+        Probability that the alert is real.
+    logit : float
+        The same as log-odds, so that a consumer can change the prior.
+    spread : float or None
+        Standard deviation of the logit over an ensemble; ``None`` for a single network.
+    classes : mapping of str to float
+        Class label to probability, summing to 1.
+    flags : tuple of str
+        Quality flags of the stamps; empty when there is nothing to say.
+    embedding : tuple of float
+        The alert's vector; empty where it is not published.
+    classified_at : datetime
+        When, UTC.
+    """
+
+    classifier: str
+    version: str
+    sha256: str
+    score: float
+    logit: float
+    spread: float | None
+    classes: dict[str, float]
+    flags: tuple[str, ...]
+    embedding: tuple[float, ...] = field(repr=False)
+    classified_at: datetime

@@ -1,0 +1,1 @@
+"""What moves: consumer, pipeline, producer, dead letters, the Ray application, the command line."""

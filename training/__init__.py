@@ -1,0 +1,1 @@
+"""Where models come from: simulated sky, packets, training, evaluation."""

@@ -1,0 +1,1 @@
+"""What computes: preprocessing, the network, bundles, batching, the Ray classifier."""
