@@ -1,0 +1,159 @@
+"""The manifest of a model bundle: everything that decides a score, except the weights.
+
+``docs/bring-a-bundle.md`` tells the same field by field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from space2vec.schemas.alert import Plane
+from space2vec.schemas.errors import ModelError
+
+MAX_MANIFEST_BYTES = 1 << 20
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Architecture(_Part):
+    """Which network: what ``space2vec.workers.networks`` needs to build it before the weights go in."""
+
+    kind: str = Field(min_length=1, max_length=100, description="name of the architecture")
+    parameters: dict[str, JsonValue] = Field(default_factory=dict, description="its parameters, by name")
+
+
+class Normalisation(_Part):
+    """How pixel values become network inputs: ``clip(arcsinh((p - median) / noise / softening))``.
+
+    The noise is 1.4826 times the median absolute deviation; median and deviation are exact, per plane,
+    over all finite pixels of the whole stamp, whatever part of it the network sees.
+    """
+
+    kind: Literal["median_mad_arcsinh"] = "median_mad_arcsinh"
+    softening: float = Field(3.0, gt=0, le=1e6, description="noise levels at which arcsinh bends")
+    clip: float = Field(8.0, gt=0, le=100, description="largest magnitude of a normalised value")
+
+
+class InputSpec(_Part):
+    """What the network is fed: ``(N, len(planes), size, size)`` float32."""
+
+    size: int = Field(ge=8, le=256, description="side S of the canvas, in pixels")
+    planes: tuple[Plane, ...] = Field(
+        (Plane.SCIENCE, Plane.TEMPLATE, Plane.DIFFERENCE), description="planes, in the network's order"
+    )
+    required: tuple[Plane, ...] = Field(
+        (Plane.SCIENCE, Plane.DIFFERENCE), description="planes without which an alert is not scored"
+    )
+    centre: Literal["source"] = Field("source", description="what lies at pixel (S//2, S//2)")
+    padding: Literal["zero"] = Field("zero", description="normalised value outside the stamp")
+    missing_pixel: Literal["zero"] = Field(
+        "zero", description="normalised value of a pixel that is not finite"
+    )
+    missing_plane: Literal["zero"] = Field("zero", description="normalised value of a plane that is absent")
+    sign: Literal["positive"] = Field(
+        "positive", description="the difference is turned so that the detected source is positive in it"
+    )
+    normalisation: Normalisation = Normalisation()
+
+    @model_validator(mode="after")
+    def _planes_agree(self) -> Self:
+        if not self.planes or len(set(self.planes)) != len(self.planes):
+            raise ValueError("planes must be one or more, each named once")
+        if not set(self.required) <= set(self.planes):
+            raise ValueError("required planes must be among planes")
+        if not self.required:
+            raise ValueError("at least one plane must be required")
+        return self
+
+
+class Outputs(_Part):
+    """What the network returns: a logit per alert, and an embedding."""
+
+    logit: Literal["log_odds"] = Field(
+        "log_odds", description="log-odds of the first class, before temperature"
+    )
+    embedding: int = Field(0, ge=0, le=65536, description="dimension D of the embedding; 0 for none")
+
+
+class Calibration(_Part):
+    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): the published logit is ``logit / temperature``."""
+
+    temperature: float = Field(1.0, gt=0, le=1000)
+
+
+class Manifest(_Part):
+    """``manifest.json`` of a bundle."""
+
+    format: Literal["space2vec-bundle/1"] = "space2vec-bundle/1"
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="name of the classifier")
+    version: str = Field(
+        pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$", description="version of the classifier"
+    )
+    description: str = Field("", max_length=2000)
+    architecture: Architecture
+    input: InputSpec
+    outputs: Outputs = Outputs()
+    classes: tuple[str, str] = Field(
+        ("real", "bogus"), description="labels: of the class that the logit is for, and of the other"
+    )
+    class_ids: tuple[int | None, int | None] = Field(
+        (None, None), description="ids of the two classes in the ELAsTiCC taxonomy, where they have one"
+    )
+    calibration: Calibration = Calibration()
+    weights: FileName = Field("weights.safetensors", description="state of the network")
+    graph: FileName = Field("network.onnx", description="the same network as an ONNX graph")
+    golden: FileName = Field("golden.safetensors", description="stamps and what must come out for them")
+    files: dict[FileName, Sha256] = Field(default_factory=dict, description="SHA-256 of every file")
+    training: dict[str, JsonValue] = Field(default_factory=dict, description="how the weights came about")
+
+    @model_validator(mode="after")
+    def _files_listed(self) -> Self:
+        named = {self.weights, self.graph, self.golden}
+        if len(named) != 3:
+            raise ValueError("weights, graph and golden must be three files")
+        if self.files and set(self.files) != named:
+            raise ValueError(f"files must list exactly {', '.join(sorted(named))}")
+        if self.classes[0] == self.classes[1]:
+            raise ValueError("the two classes need different labels")
+        return self
+
+    def to_json(self) -> bytes:
+        """Give the bytes of ``manifest.json``: indented, keys in declared order, one newline at the end."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Read a manifest.
+
+    Parameters
+    ----------
+    content : bytes
+        JSON text.
+    where : str
+        What to call it in errors.
+
+    Raises
+    ------
+    ModelError
+        If it is too large, is not JSON, has unknown or missing keys, or does not list its files.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise ModelError(f"{where}: larger than {MAX_MANIFEST_BYTES} bytes")
+    try:
+        manifest = Manifest.model_validate_json(content, strict=False)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)[:5]
+        )
+        raise ModelError(f"{where}: {faults}") from error
+    if not manifest.files:
+        raise ModelError(f"{where}: files: lists no file")
+    return manifest
