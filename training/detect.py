@@ -16,7 +16,14 @@ THRESHOLD = 5.0
 BLEND = 5
 """Detections closer than this, in pixels along an axis, make one alert: the halves of a dipole."""
 
-MOST_PER_CAUSE = {Cause.SATURATION: 2, Cause.BAD_COLUMN: 4, Cause.TRAIL: 4, Cause.GHOST: 4, Cause.EDGE: 4}
+MOST_PER_CAUSE = {
+    Cause.SATURATION: 2,
+    Cause.GHOST: 3,
+    Cause.BAD_COLUMN: 4,
+    Cause.TRAIL: 4,
+    Cause.EDGE: 4,
+    Cause.SPIKE: 4,
+}
 """How many bogus candidates of a cause a field may give, 8 where not named: one ghost must not fill a set."""
 
 

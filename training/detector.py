@@ -18,8 +18,8 @@ def cosmic_rays(
     """Add ``count`` tracks to ``image`` (one of the canvas's): short hits, worms, some of them diffused."""
     low, high = canvas.border, image.shape[0] - canvas.border - 3
     for _ in range(count):
-        length = rng.exponential(2.5) if rng.random() < 0.75 else rng.exponential(15.0)
-        angle, bend = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.02)
+        length = rng.exponential(2.5) if rng.random() < 0.8 else rng.exponential(10.0)
+        angle, bend = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.01)
         step = np.linspace(0, length, max(int(length * 3), 1))
         x0, y0 = rng.uniform(low, high, 2)
         x = x0 + step * np.cos(angle + bend * step)

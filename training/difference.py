@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+MESH = 48
+"""Side of a background mesh, pixels."""
+
 Image = NDArray[np.float32]
 Transform = NDArray[np.complex64]
 
@@ -27,6 +30,9 @@ class Believed:
         Error of the registration in x and y, pixels.
     gain : float
         Relative error of the flux scale.
+    optimism : float
+        Factor by which the noise of the difference is underestimated; correlated noise makes it 1 or
+        more, and detections of nothing common.
     """
 
     science_psf: Transform
@@ -35,6 +41,7 @@ class Believed:
     template_noise: float
     shift: tuple[float, float]
     gain: float
+    optimism: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +97,13 @@ def subtract(
     difference = fft.irfft2(difference_t, s=science.shape).astype(np.float32)
     filtered = fft.irfft2(np.conj(psf) * difference_t, s=science.shape).astype(np.float32)
     flux = filtered / np.float32(_power(psf, size))
+    flux -= _background(flux)
     sparse = flux[::7, ::7]
     noise = float(1.4826 * np.median(np.abs(sparse - np.median(sparse))))
     electrons = np.maximum(science, 0) + np.maximum(template, 0) * np.float32(template_poisson)
     poisson = ndimage.uniform_filter(electrons, 3) / np.float32(believed.science_noise**2)
-    return Subtraction(difference, flux, flux / (np.float32(noise) * np.sqrt(1 + poisson)), noise)
+    snr = flux * np.float32(believed.optimism / noise) / np.sqrt(1 + poisson)
+    return Subtraction(difference, flux, snr, noise)
 
 
 def _zogy(science: Transform, template: Transform, believed: Believed) -> tuple[Transform, Transform]:
@@ -103,7 +112,7 @@ def _zogy(science: Transform, template: Transform, believed: Believed) -> tuple[
     spread = np.sqrt(new_var * np.abs(old) ** 2 + old_var * np.abs(new) ** 2 + np.float32(1e-6) * new_var)
     # Scaled by the science noise, so that white science noise stays as it is.
     weight = (np.float32(believed.science_noise) / spread).astype(np.float32)
-    difference: Transform = (old * science - new * template) * weight
+    difference = np.asarray((old * science - new * template) * weight, np.complex64)
     return difference, old * new * weight
 
 
@@ -111,6 +120,14 @@ def _alard_lupton(science: Transform, template: Transform, believed: Believed) -
     new, old = believed.science_psf, believed.template_psf
     kernel = new * np.conj(old) / (np.abs(old) ** 2 + np.float32(2e-3))
     return science - kernel * template, new
+
+
+def _background(image: Image) -> Image:
+    """Smooth background, from the medians of square meshes: what detection pipelines take out first."""
+    side = image.shape[0] // MESH
+    meshes = image[: side * MESH, : side * MESH].reshape(side, MESH, side, MESH)[:, ::3, :, ::3]
+    medians = np.median(meshes, axis=(1, 3))
+    return np.asarray(ndimage.zoom(medians, image.shape[0] / side, order=1, grid_mode=True, mode="nearest"))
 
 
 def _shift(size: int, by: tuple[float, float]) -> Transform:

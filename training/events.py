@@ -17,7 +17,7 @@ KINDS = ("none", "sn", "agn", "variable", "asteroid", "hostless")
 MIX = {"sn": 16, "agn": 5, "variable": 12, "asteroid": 6, "hostless": 4}
 """Events injected per field."""
 
-FAINTEST_SNR, BRIGHTEST_SNR = 4.0, 150.0
+FAINTEST_SNR, BRIGHTEST_SNR = 4.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,9 @@ def inject(
 
     Notes
     -----
-    Signal-to-noise ratios follow ``dN/dS ~ S**-2.1`` from 4 up: most events of a survey are near its
-    limit. Half of the variable stars vary by a fraction of their own light instead.
+    Most events of a survey are near its limit: two thirds of the signal-to-noise ratios follow
+    ``dN/dS ~ S**-2.1`` from 4 up. The others are spread evenly over the logarithm, since what people
+    follow up is bright. Half of the variable stars vary by a fraction of their own light instead.
     """
     low, high = border, change.shape[0] - border
     ledger = _Ledger()
@@ -110,7 +111,9 @@ def inject(
 
 
 def _fluxes(rng: np.random.Generator, kind: str, limit: float) -> NDArray[np.float64]:
-    snr = FAINTEST_SNR * (1 - rng.random(MIX[kind])) ** (-1 / 1.1)
+    steep = FAINTEST_SNR * (1 - rng.random(MIX[kind])) ** (-1 / 1.1)
+    even = FAINTEST_SNR * (BRIGHTEST_SNR / FAINTEST_SNR) ** rng.random(MIX[kind])
+    snr = np.where(rng.random(MIX[kind]) < 1 / 3, even, steep)
     return limit / 5 * np.minimum(snr, BRIGHTEST_SNR)
 
 

@@ -136,7 +136,7 @@ def _conditions(geometry: Geometry, rng: np.random.Generator) -> Conditions:
             fwhm=template_fwhm, beta=rng.uniform(2.8, 4.0), e1=rng.normal(0, 0.04), e2=rng.normal(0, 0.04)
         ),
         noise=noise,
-        template_noise=noise * geometry.template_depth * math.exp(rng.normal(0, 0.25)),
+        template_noise=noise * geometry.template_depth * math.exp(rng.normal(0, 0.4)),
         limit=limiting_flux(noise, fwhm),
         severity=10 ** rng.uniform(-0.7, 0.5),
     )
@@ -228,4 +228,5 @@ def _believe(rng: np.random.Generator, conditions: Conditions, size: int) -> Bel
         template_noise=conditions.template_noise,
         shift=(shift_x, shift_y),
         gain=rng.normal(0, 0.01 * severity),
+        optimism=math.exp(abs(rng.normal(0, 0.1))),
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from space2vec.training.causes import Cause
 from space2vec.training.psf import GAUSSIAN_FWHM, deposit
@@ -96,9 +95,7 @@ def ghosts(rng: np.random.Generator, canvas: Canvas) -> None:
     light *= np.clip(1 + (tilt[0] * dx + tilt[1] * dy) / radius, 0.1, None)
     light *= np.float32(canvas.noise * rng.uniform(0.6, 3.5))
     canvas.science[:] += light
-    slope_y, slope_x = np.gradient(light)
-    edge = np.hypot(slope_x, slope_y) > 0.08 * canvas.noise
-    canvas.cause[ndimage.binary_dilation(edge, iterations=2)] = Cause.GHOST
+    canvas.cause[light > 0.25 * canvas.noise] = Cause.GHOST
 
 
 def background(rng: np.random.Generator, canvas: Canvas) -> None:

@@ -195,7 +195,7 @@ def _candidates(
         snr=np.abs(snr),
         negative=negative,
         flux=flux,
-        flux_err=flux / np.abs(snr, dtype=np.float32),
+        flux_err=np.asarray(flux / np.abs(snr), np.float32),
         fwhm=np.full(n, conditions.psf.fwhm, np.float32),
         template_fwhm=np.full(n, conditions.template_psf.fwhm, np.float32),
         severity=np.full(n, conditions.severity, np.float32),

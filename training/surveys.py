@@ -82,21 +82,21 @@ class Geometry:
 ZTF = Geometry(
     name="ztf", pixel_scale=1.01, stamp=63,
     fwhm=2.1, fwhm_scatter=0.18, template_fwhm=2.0, template_fwhm_scatter=0.09,
-    method="zogy", sky=350.0, read_noise=9.0, template_depth=0.2, template_smoothing=0.65,
+    method="zogy", sky=350.0, read_noise=9.0, template_depth=0.2, template_smoothing=0.45,
     saturation=7.8, stars=(150.0, 1800.0), galaxies=(80.0, 320.0), star_slope=0.24, galaxy_radius=1.1,
     cosmic_rays=12.0, mask_efficiency=0.8, m5=20.6, zero_point=26.3, pedestal=True, flips_negative=True,
 )  # fmt: skip
 DES = Geometry(
     name="des", pixel_scale=0.263, stamp=51,
     fwhm=4.2, fwhm_scatter=0.17, template_fwhm=3.9, template_fwhm_scatter=0.09,
-    method="alard_lupton", sky=900.0, read_noise=7.0, template_depth=0.4, template_smoothing=0.6,
+    method="alard_lupton", sky=900.0, read_noise=7.0, template_depth=0.4, template_smoothing=0.5,
     saturation=7.2, stars=(50.0, 400.0), galaxies=(150.0, 450.0), star_slope=0.24, galaxy_radius=1.7,
     cosmic_rays=12.0, mask_efficiency=0.8, m5=23.5, zero_point=31.4, pedestal=False, flips_negative=False,
 )  # fmt: skip
 LSST = Geometry(
     name="lsst", pixel_scale=0.2, stamp=30,
     fwhm=4.4, fwhm_scatter=0.18, template_fwhm=4.2, template_fwhm_scatter=0.1,
-    method="alard_lupton", sky=800.0, read_noise=6.0, template_depth=0.35, template_smoothing=0.6,
+    method="alard_lupton", sky=800.0, read_noise=6.0, template_depth=0.35, template_smoothing=0.5,
     saturation=7.2, stars=(50.0, 400.0), galaxies=(150.0, 500.0), star_slope=0.24, galaxy_radius=2.0,
     cosmic_rays=12.0, mask_efficiency=0.8, m5=24.3, zero_point=31.4, pedestal=False, flips_negative=False,
 )  # fmt: skip
