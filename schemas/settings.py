@@ -51,7 +51,9 @@ class SinkSettings(ClusterSettings):
     )
     rejected: str = Field("{survey}-rejected", description="dead-letter topic")
     partitions: int = Field(8, gt=0, description="partitions of output topics that we create")
-    replication: int = Field(-1, description="replicas of output topics that we create; -1: the broker's default")
+    replication: int = Field(
+        -1, description="replicas of output topics that we create; -1: the broker's default"
+    )
     embedding: bool = Field(True, description="whether classification records carry the embedding")
     max_message_bytes: int = Field(4 << 20, gt=0, description="largest message that we produce")
 
@@ -62,9 +64,13 @@ class SchemaSettings(_Section):
     registry_url: str | None = Field(None, description="Confluent schema registry")
     registry_user: str | None = Field(None, description="registry user; empty: anonymous")
     registry_password: SecretStr | None = Field(None, description="registry password")
-    cache: Path | None = Field(None, description="disk cache of registry schemas; empty: the user's cache folder")
+    cache: Path | None = Field(
+        None, description="disk cache of registry schemas; empty: the user's cache folder"
+    )
     folder: Path | None = Field(None, description="folder of writer schemas named <id>.avsc")
-    profiles: Path | None = Field(None, description="folder of survey profiles (TOML) beside the shipped ones")
+    profiles: Path | None = Field(
+        None, description="folder of survey profiles (TOML) beside the shipped ones"
+    )
     survey: str | None = Field(None, description="take every packet to be of this survey")
 
 
@@ -72,7 +78,9 @@ class ModelSettings(_Section):
     """What scores the alerts."""
 
     bundle: str = Field("core", description="a shipped bundle's name, or a folder")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs; asserted at start")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where the network runs; asserted at start"
+    )
     max_batch: int = Field(256, gt=0, description="largest batch of a classifier, in alerts")
     max_wait_ms: float = Field(10.0, ge=0, description="how long a classifier waits to fill a batch")
     threads: int = Field(1, gt=0, description="CPU threads of one classifier")
@@ -94,6 +102,12 @@ class StreamSettings(_Section):
     inflight_batches: int = Field(3, gt=0, description="most batches being scored per stream worker")
     inflight_bytes: int = Field(256 << 20, gt=0, description="most packet bytes in flight per stream worker")
     commit_interval_s: float = Field(1.0, gt=0, description="longest time between commits while alerts flow")
+    delivery: Literal["auto", "exactly-once", "at-least-once"] = Field(
+        "auto", description="auto: exactly once where the sink's cluster allows it"
+    )
+    instance: str = Field(
+        "", description="name of this deployment, unique in the group; empty: host and process"
+    )
     drain_s: float = Field(25.0, gt=0, description="time to finish what is in flight on SIGTERM")
     until_eof: bool = Field(False, description="stop at the end of every partition")
     max_alerts: int | None = Field(None, gt=0, description="stop after this many messages")

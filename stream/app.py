@@ -1,0 +1,223 @@
+"""The Ray application: stream workers and classifiers, started, watched, restarted, drained."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import structlog
+
+from space2vec.schemas.errors import ConfigError, KafkaError, ModelError, Space2vecError
+from space2vec.schemas.settings import Settings
+from space2vec.stream.counts import Counts
+from space2vec.stream.deadline import Deadline
+from space2vec.stream.protocols import Partition
+from space2vec.stream.ray_runtime import ray_runtime
+from space2vec.stream.source_topics import source_partitions
+
+log = structlog.get_logger()
+
+_LOOK_S = 0.5  # between two looks at the workers
+_MOST_FAILURES = 10  # of one worker in a row without a single alert answered between
+_HOPELESS = (ConfigError, ModelError)  # a restart does not cure these
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How the run stands, or ended.
+
+    ``unanswered`` counts messages that a drain had to leave; they are not committed, so whoever
+    comes next answers them. ``restarts`` counts stream workers that had to be replaced.
+    """
+
+    counts: Counts
+    unanswered: int = 0
+    restarts: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Seat:
+    """A place for a stream worker; whoever holds it carries its name."""
+
+    name: str
+    worker: Any = None
+    running: Any = None
+    counts: Counts = field(default_factory=Counts)
+    former: Counts = field(default_factory=Counts)
+    finished: frozenset[Partition] = frozenset()
+    unanswered: int = 0
+    failures: int = 0
+    restarts: int = 0
+    free_at: float = 0.0
+
+
+def run_application(
+    settings: Settings, stop: Event, on_status: Callable[[Summary], None] = lambda _: None
+) -> Summary:
+    """Run the service until ``stop``, the end of the source, or the number of alerts asked for.
+
+    Parameters
+    ----------
+    settings : Settings
+        Everything.
+    stop : Event
+        Set by the caller to drain and return.
+    on_status : callable
+        Called about twice a second.
+
+    Raises
+    ------
+    ConfigError, ModelError, KafkaError
+        If it cannot start, or a worker fails again and again.
+    """
+    partitions = source_partitions(settings.source)
+    if settings.ray.workers > len(partitions):
+        log.warning(
+            "more stream workers than partitions", workers=settings.ray.workers, partitions=len(partitions)
+        )
+    with ray_runtime(settings.ray):
+        return _Application(settings, partitions, on_status).run(stop)
+
+
+class _Application:
+    def __init__(
+        self, settings: Settings, partitions: frozenset[Partition], on_status: Callable[[Summary], None]
+    ) -> None:
+        from space2vec.workers.classifier import start_classifiers
+
+        self._settings = settings
+        self._partitions = partitions
+        self._on_status = on_status
+        self._began = time.monotonic()
+        instance = settings.stream.instance or f"{socket.gethostname()}-{os.getpid()}"
+        self._seats = [_Seat(f"{settings.source.group}.{instance}.{i}") for i in range(settings.ray.workers)]
+        self._classifiers = start_classifiers(settings.model.bundle, settings.ray.classifiers, settings)
+
+    def run(self, stop: Event) -> Summary:
+        try:
+            while not stop.is_set() and not self._complete():
+                for seat in self._seats:
+                    self._look_after(seat)
+                self._ask_status()
+                self._on_status(self._summary())
+                stop.wait(_LOOK_S)
+            return self._drain()
+        finally:
+            self._stop_actors()
+
+    def _complete(self) -> bool:
+        settings = self._settings.stream
+        if settings.max_alerts is not None and self._total().messages >= settings.max_alerts:
+            return True
+        if not settings.until_eof:
+            return False
+        finished: frozenset[Partition] = frozenset().union(*(seat.finished for seat in self._seats))
+        return finished >= self._partitions
+
+    # ---- workers ---------------------------------------------------------------------------------
+
+    def _look_after(self, seat: _Seat) -> None:
+        """Seat a worker where there is none, and note the end of one."""
+        import ray
+
+        if seat.running is None:
+            if time.monotonic() >= seat.free_at:
+                self._hire(seat)
+            return
+        done, _ = ray.wait([seat.running], timeout=0)
+        if done:
+            try:
+                ray.get(seat.running)
+                error: Exception = KafkaError("stopped by itself")
+            except Exception as raised:  # noqa: BLE001 - whatever ended the worker, it is replaced
+                error = raised
+            self._on_failure(seat, error)
+
+    def _hire(self, seat: _Seat) -> None:
+        import ray
+
+        from space2vec.stream.stream_worker import StreamWorker
+
+        actor = ray.remote(StreamWorker).options(num_cpus=1, max_concurrency=3)
+        seat.worker = actor.remote(self._settings, seat.name, self._classifiers)
+        seat.running = seat.worker.run.remote()
+
+    def _on_failure(self, seat: _Seat, error: Exception) -> None:
+        import ray
+
+        cause = getattr(error, "cause", error)
+        if isinstance(cause, _HOPELESS):
+            raise cause
+        seat.failures = 1 if seat.counts.messages else seat.failures + 1
+        if seat.failures > _MOST_FAILURES:
+            raise cause if isinstance(cause, Space2vecError) else KafkaError(f"{seat.name}: {cause}")
+        log.warning(
+            "stream worker failed; restarting", worker=seat.name, error=str(cause).strip().splitlines()[-1]
+        )
+        ray.kill(seat.worker)
+        seat.former.add(seat.counts)
+        seat.counts, seat.finished, seat.unanswered = Counts(), frozenset(), 0
+        seat.worker = seat.running = None
+        seat.restarts += 1
+        seat.free_at = time.monotonic() + min(30.0, 0.5 * 2**seat.failures)
+
+    def _ask_status(self) -> None:
+        import ray
+        from ray.exceptions import RayError
+
+        for seat in self._seats:
+            if seat.worker is None:
+                continue
+            try:
+                status = ray.get(seat.worker.status.remote(), timeout=5.0)
+            except RayError:  # busy, or dead: the next look tells
+                continue
+            seat.counts, seat.finished = status.counts, status.finished
+            seat.unanswered = status.unanswered
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def _drain(self) -> Summary:
+        """Let every worker finish what it has in flight, within one budget for all."""
+        import ray
+
+        deadline = Deadline(self._settings.stream.drain_s)
+        seats = [seat for seat in self._seats if seat.worker is not None]
+        for seat in seats:
+            seat.worker.stop.remote()
+        for seat in seats:
+            try:
+                status = ray.get(seat.running, timeout=deadline.left + 5.0)
+            except Exception as error:  # noqa: BLE001 - dead or late: what it left is not committed
+                log.warning("stream worker did not drain", worker=seat.name, error=type(error).__name__)
+                continue
+            seat.counts, seat.unanswered = status.counts, status.unanswered
+        return self._summary()
+
+    def _stop_actors(self) -> None:
+        import ray
+
+        for actor in [seat.worker for seat in self._seats] + list(self._classifiers):
+            if actor is not None:
+                ray.kill(actor)
+
+    def _total(self) -> Counts:
+        total = Counts()
+        for seat in self._seats:
+            total.add(seat.former)
+            total.add(seat.counts)
+        return total
+
+    def _summary(self) -> Summary:
+        return Summary(
+            self._total(),
+            sum(seat.unanswered for seat in self._seats),
+            sum(seat.restarts for seat in self._seats),
+            time.monotonic() - self._began,
+        )

@@ -1,0 +1,85 @@
+"""Putting a stream worker's pipeline together from settings."""
+
+from __future__ import annotations
+
+import structlog
+from confluent_kafka import Producer
+
+from space2vec.schemas.annotate import Annotator
+from space2vec.schemas.errors import KafkaError
+from space2vec.schemas.profiles import Profiles
+from space2vec.schemas.reader import PacketReader
+from space2vec.schemas.settings import Settings
+from space2vec.schemas.writers import writer_schemas
+from space2vec.stream.answers import Answerer
+from space2vec.stream.batch import Opener
+from space2vec.stream.dry_run import DrySink
+from space2vec.stream.kafka_config import admin_properties, producer_properties, sink_cluster
+from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink
+from space2vec.stream.kafka_source import KafkaSource
+from space2vec.stream.output_topics import OutputTopics
+from space2vec.stream.pipeline import Pipeline
+from space2vec.stream.protocols import Scorer, Sink
+from space2vec.workers.bundle import Bundle
+from space2vec.workers.preprocess import Preprocessor
+
+log = structlog.get_logger()
+
+
+def kafka_pipeline(settings: Settings, bundle: Bundle, scorer: Scorer, name: str) -> Pipeline:
+    """Assemble a pipeline from Kafka to Kafka.
+
+    Parameters
+    ----------
+    settings : Settings
+        Everything.
+    bundle : Bundle
+        Declares the preprocessing; named in every annotation.
+    scorer : Scorer
+        What scores the stamps.
+    name : str
+        Of this worker, unique in the group: its transactional id.
+
+    Raises
+    ------
+    KafkaError
+        If the cluster cannot be reached, or cannot give the delivery asked for.
+    """
+    reader = PacketReader(
+        writer_schemas(settings.schemas),
+        Profiles.load(settings.schemas.profiles),
+        survey=settings.schemas.survey,
+    )
+    source = KafkaSource(settings.source)
+    return Pipeline(
+        source,
+        Opener(reader, Preprocessor(bundle.manifest.input)),
+        scorer,
+        Answerer(bundle, Annotator(), settings.sink, settings.schemas.survey),
+        _sink(settings, source, name),
+        settings.stream,
+    )
+
+
+def _sink(settings: Settings, source: KafkaSource, name: str) -> Sink:
+    if settings.stream.dry_run:
+        return DrySink()
+    delivery = settings.stream.delivery
+    topics = OutputTopics(admin_properties(sink_cluster(settings.sink, settings.source)), settings.sink)
+    one_cluster = settings.sink.brokers in ("", settings.source.brokers)
+    if delivery == "exactly-once" and not one_cluster:
+        raise KafkaError("exactly once needs source and sink on one cluster: a transaction cannot span two")
+    if delivery != "at-least-once" and one_cluster:
+        try:
+            properties = producer_properties(settings.sink, settings.source, name)
+            sink = ExactlyOnceSink(Producer(properties), topics, source)
+        except KafkaError as error:
+            if delivery == "exactly-once":
+                raise
+            log.warning("no transactions here; delivering at least once", detail=str(error))
+        else:
+            log.info("delivery", promise="exactly once", transactional_id=name)
+            return sink
+    log.info("delivery", promise="at least once", dedup_key="alert_id, sha256")
+    producer = Producer(producer_properties(settings.sink, settings.source, None))
+    return AtLeastOnceSink(producer, topics, source)

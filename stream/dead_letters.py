@@ -1,0 +1,46 @@
+"""Dead letters: the original key and bytes of what could not be scored, with the reason in headers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from space2vec.schemas.errors import PacketError
+from space2vec.stream.protocols import Headers, Message, OutputRecord
+
+
+def source_headers(message: Message) -> Headers:
+    """Headers that name the source message of an output, so that gaps and doubles can be found."""
+    return (
+        ("source_topic", message.partition.topic.encode()),
+        ("source_partition", str(message.partition.number).encode()),
+        ("source_offset", str(message.offset).encode()),
+        ("source_timestamp", str(message.timestamp_ms or 0).encode()),
+    )
+
+
+def dead_letter(topic: str, message: Message, errors: Sequence[PacketError]) -> OutputRecord:
+    """The dead letter of a message of which at least one record was rejected.
+
+    Parameters
+    ----------
+    topic : str
+        Dead-letter topic.
+    message : Message
+        The source message; its key, bytes and headers go out unchanged.
+    errors : sequence of PacketError
+        One per rejected record; the headers tell the first one's reason and how many there are.
+    """
+    first = errors[0]
+    headers: list[tuple[str, bytes | None]] = [
+        *message.headers,
+        ("reason", first.reason.encode()),
+        ("detail", first.detail.encode()[:1000]),
+        ("rejected_records", str(len(errors)).encode()),
+        ("rejected_at", str(time.time_ns() // 1_000_000).encode()),
+        *source_headers(message),
+    ]
+    for name, value in (("field", first.field), ("survey", first.survey), ("alert_id", first.alert_id)):
+        if value is not None:
+            headers.append((name, str(value).encode()))
+    return OutputRecord(topic, message.key, message.value, tuple(headers), message)

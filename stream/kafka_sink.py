@@ -1,0 +1,195 @@
+"""Sinks in production: at least once by acknowledged delivery, exactly once by transactions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from space2vec.schemas.errors import KafkaError
+from space2vec.stream.deadline import Deadline
+from space2vec.stream.output_topics import OutputTopics
+from space2vec.stream.protocols import (
+    DeliveryAborted,
+    Message,
+    OutputRecord,
+    OutputRefused,
+    Partition,
+)
+
+_PATIENCE_S = 60.0  # for one call to the cluster, retries included
+_TOO_LARGE = (Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE)
+
+
+class GroupMember(Protocol):
+    """The source as a sink sees it: where offsets are committed."""
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit offsets to the group."""
+
+    def group_metadata(self) -> object:
+        """The group's metadata as of now."""
+
+
+class _Writer:
+    """Producing with the queue bounded and every failure remembered until the next commit."""
+
+    def __init__(self, producer: Producer, topics: OutputTopics) -> None:
+        self.producer = producer
+        self._topics = topics
+        self._failures: list[tuple[Message, Code]] = []
+
+    def write(self, records: Sequence[OutputRecord]) -> None:
+        for record in records:
+            self._topics.ensure(record.topic)
+            self._produce(record)
+        self.producer.poll(0)
+
+    def _produce(self, record: OutputRecord) -> None:
+        def on_delivery(error: Code | None, _: object) -> None:
+            if error is not None:
+                self._failures.append((record.source, error))
+
+        deadline = Deadline(_PATIENCE_S)
+        while True:
+            try:
+                self.producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    headers=list(record.headers),
+                    on_delivery=on_delivery,
+                )
+            except BufferError as error:  # the queue is full: let it empty
+                if deadline.passed:
+                    raise DeliveryAborted(f"no room to produce for {_PATIENCE_S:.0f} s") from error
+                self.producer.poll(0.1)
+                continue
+            except KafkaException as error:
+                if error.args[0].code() in _TOO_LARGE:
+                    raise OutputRefused(record.source, error.args[0].str()) from error
+                raise _translated(error, "produce") from error
+            return
+
+    def flush(self) -> None:
+        left = self.producer.flush(_PATIENCE_S)
+        self.raise_failures()
+        if left:
+            raise DeliveryAborted(f"{left} outputs not acknowledged within {_PATIENCE_S:.0f} s")
+
+    def raise_failures(self) -> None:
+        failures, self._failures = self._failures, []
+        for source, error in failures:
+            if error.code() in _TOO_LARGE:
+                raise OutputRefused(source, error.str())
+        if failures:
+            raise DeliveryAborted(f"output of {failures[0][0]} not delivered: {failures[0][1].str()}")
+
+    def forget(self) -> None:
+        self._failures.clear()
+
+
+def _translated(error: KafkaException, doing: str) -> DeliveryAborted | KafkaError:
+    """What a failed call means: abort and go back, or (fenced, fatal, unmarked) restart."""
+    code = error.args[0]
+    if code.txn_requires_abort():
+        return DeliveryAborted(f"{doing}: {code.str()}")
+    return KafkaError(f"{doing}: {code.str()}")
+
+
+class AtLeastOnceSink:
+    """Produce, wait for every acknowledgement, then commit the group's offsets.
+
+    A crash between the two leaves outputs that will be made again: consumers drop doubles by
+    (alert id, model sha256).
+    """
+
+    def __init__(self, producer: Producer, topics: OutputTopics, group: GroupMember) -> None:
+        self._writer = _Writer(producer, topics)
+        self._group = group
+
+    def write(self, records: Sequence[OutputRecord]) -> None:
+        """Queue records for sending."""
+        self._writer.write(records)
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Wait for acknowledgements, then commit offsets."""
+        self._writer.flush()
+        self._group.commit(offsets)
+
+    def abort(self) -> None:
+        """What has been sent stays sent; only the memory of failures goes."""
+        self._writer.producer.flush(_PATIENCE_S)
+        self._writer.forget()
+
+    def close(self) -> None:
+        """Send what is queued."""
+        self._writer.producer.flush(5.0)
+
+
+class ExactlyOnceSink:
+    """Outputs and offsets in one Kafka transaction (KIP-447): read_committed readers see each once.
+
+    Parameters
+    ----------
+    producer : Producer
+        With a ``transactional.id`` of its own; an older holder of the id is fenced.
+    """
+
+    def __init__(self, producer: Producer, topics: OutputTopics, group: GroupMember) -> None:
+        self._producer = producer
+        self._writer = _Writer(producer, topics)
+        self._group = group
+        self._open = False
+        self._call(lambda: producer.init_transactions(_PATIENCE_S), "init_transactions")
+
+    def write(self, records: Sequence[OutputRecord]) -> None:
+        """Add records to the transaction, which is begun if need be."""
+        self._begin()
+        self._writer.write(records)
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit outputs and offsets together."""
+        self._begin()
+        self._writer.flush()
+        positions = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        self._call(
+            lambda: self._producer.send_offsets_to_transaction(
+                positions, self._group.group_metadata(), _PATIENCE_S
+            ),
+            "send_offsets_to_transaction",
+        )
+        self._call(lambda: self._producer.commit_transaction(_PATIENCE_S), "commit_transaction")
+        self._open = False
+
+    def abort(self) -> None:
+        """Abort the transaction: its outputs are never seen by read_committed readers."""
+        if self._open:
+            self._call(lambda: self._producer.abort_transaction(_PATIENCE_S), "abort_transaction")
+            self._open = False
+        self._writer.forget()
+
+    def close(self) -> None:
+        """Abort what is open; its offsets are not committed, so nothing is lost."""
+        self._producer.close(5.0)
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._call(self._producer.begin_transaction, "begin_transaction")
+            self._open = True
+
+    @staticmethod
+    def _call(call: Callable[[], Any], doing: str) -> None:
+        deadline = Deadline(2 * _PATIENCE_S)
+        while True:
+            try:
+                call()
+            except KafkaException as error:
+                if error.args[0].retriable() and not deadline.passed:
+                    time.sleep(0.1)
+                    continue
+                raise _translated(error, doing) from error
+            return

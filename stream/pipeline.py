@@ -1,0 +1,224 @@
+"""The pipeline: poll, open, score, answer, commit. It knows neither Kafka nor Ray.
+
+Batches are scored side by side and may finish in any order; they are answered in the order they
+were consumed. So the outputs between two commits are exactly those of the offsets committed with
+them, which is what makes exactly-once possible where the sink has transactions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event
+
+import structlog
+
+from space2vec.schemas.errors import SchemaUnavailable
+from space2vec.schemas.settings import StreamSettings
+from space2vec.stream.answers import Answer, Answerer
+from space2vec.stream.batch import Batch, Opener
+from space2vec.stream.counts import Counts
+from space2vec.stream.deadline import Deadline
+from space2vec.stream.isolate import score_singly
+from space2vec.stream.offsets import OffsetTracker
+from space2vec.stream.protocols import (
+    DeliveryAborted,
+    Message,
+    OutputRefused,
+    Partition,
+    Scorer,
+    ScoringFailed,
+    Sink,
+    Source,
+)
+from space2vec.workers.scores import Scores
+
+log = structlog.get_logger()
+
+_MOST_ABORTS = 10  # in a row, without one commit between: then a restart is the better cure
+_LULL_S = 0.2  # how long to wait for messages when nothing is in flight
+_HEAD_WAIT_S = 0.05  # how long to wait for the oldest batch before looking at the source again
+
+
+class Pipeline:
+    """One stream worker's loop.
+
+    Parameters
+    ----------
+    source, scorer, sink
+        Where messages come from, what scores their stamps, where the answers go.
+    opener, answerer
+        Packets to batches, and scores to records.
+    settings : StreamSettings
+        Batch size, bounds on what is in flight, commit interval, drain budget.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        opener: Opener,
+        scorer: Scorer,
+        answerer: Answerer,
+        sink: Sink,
+        settings: StreamSettings,
+    ) -> None:
+        self._source, self._opener, self._scorer = source, opener, scorer
+        self._answerer, self._sink, self._settings = answerer, sink, settings
+        self._tracker = OffsetTracker()
+        self._in_flight: deque[Batch] = deque()
+        self._held: list[Message] = []  # consumed, but their writer schema cannot be had now
+        self._refused: dict[tuple[Partition, int], str] = {}
+        self._uncommitted = Counts()
+        self._last_commit = time.monotonic()
+        self._aborts = 0
+        self._failed = False
+        self.counts = Counts()
+        """Alerts whose answers are committed."""
+
+    def run(self, stop: Event) -> None:
+        """Work until ``stop`` is set, then finish what is in flight within the drain budget."""
+        self._source.subscribe(self)
+        try:
+            while not stop.is_set():
+                self._guarded(self._step)
+            self._guarded(lambda: self._drain(Deadline(self._settings.drain_s)))
+        except BaseException:
+            self._failed = True  # so that leaving the group commits nothing
+            raise
+        finally:
+            self._source.close()
+            self._sink.close()
+
+    @property
+    def finished(self) -> frozenset[Partition]:
+        """Assigned partitions that are at their end, with everything answered and committed."""
+        return frozenset(p for p in self._source.at_end() if self._tracker.idle(p))
+
+    @property
+    def unanswered(self) -> int:
+        """Messages consumed and not yet committed."""
+        return self._uncommitted.messages + sum(len(b.messages) for b in self._in_flight) + len(self._held)
+
+    # ---- the loop -----------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        self._take()
+        self._deliver(_HEAD_WAIT_S if self._full() else 0.0)
+        self._commit_when_due()
+
+    def _take(self) -> None:
+        limit = 0 if self._held or self._full() else self._settings.batch_alerts
+        messages = self._source.poll(limit, 0.01 if self._in_flight else _LULL_S)
+        messages, self._held = self._held + messages, []
+        messages = [message for message in messages if message.partition in self._tracker.partitions]
+        if not messages:
+            return
+        try:
+            batch = self._opener.open(messages)
+        except SchemaUnavailable as error:
+            log.warning("waiting for a writer schema", detail=str(error), messages=len(messages))
+            self._held = messages
+            time.sleep(min(1.0, self._settings.commit_interval_s))
+            return
+        batch.claims = [self._tracker.track(message) for message in messages]
+        if len(batch.stamps):
+            batch.ticket = self._scorer.submit(batch.stamps)
+        self._in_flight.append(batch)
+
+    def _deliver(self, timeout: float) -> None:
+        """Write the answers of every batch that is done, oldest first."""
+        while self._in_flight:
+            batch = self._in_flight[0]
+            scores: Scores | None = None
+            if batch.ticket is not None:
+                try:
+                    scores = self._scorer.wait(batch.ticket, timeout)
+                except ScoringFailed:
+                    scores = score_singly(self._scorer, batch)
+                if scores is None:
+                    return
+            self._in_flight.popleft()
+            for claim, answer in zip(batch.claims, self._answers(batch, scores), strict=True):
+                if claim.live:
+                    self._sink.write(answer.records)
+                    self._tracker.finish(claim)
+                    self._uncommitted.add(answer.counts)
+
+    def _answers(self, batch: Batch, scores: Scores | None) -> list[Answer]:
+        answers = self._answerer.answer(batch, scores)
+        for i, message in enumerate(batch.messages):
+            detail = self._refused.get((message.partition, message.offset))
+            if detail is not None:
+                answers[i] = self._answerer.refuse(message, detail)
+        return answers
+
+    def _commit_when_due(self) -> None:
+        if time.monotonic() - self._last_commit >= self._settings.commit_interval_s:
+            self._commit()
+
+    def _commit(self) -> None:
+        offsets = self._tracker.committable()
+        if offsets:
+            self._sink.commit(offsets)
+            self._tracker.committed(offsets)
+            self.counts.add(self._uncommitted)
+            self._uncommitted = Counts()
+            self._aborts = 0
+            self._refused.clear()
+        self._last_commit = time.monotonic()
+
+    def _drain(self, deadline: Deadline) -> None:
+        """Answer and commit what is in flight, as far as the budget reaches."""
+        while self._in_flight and not deadline.passed:
+            self._deliver(min(_HEAD_WAIT_S, deadline.left))
+        self._commit()
+
+    def _full(self) -> bool:
+        settings = self._settings
+        return (
+            len(self._in_flight) >= settings.inflight_batches
+            or sum(batch.size_bytes for batch in self._in_flight) >= settings.inflight_bytes
+        )
+
+    # ---- what can go wrong ---------------------------------------------------------------------
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except DeliveryAborted as error:
+            self._aborts += 1
+            if self._aborts > _MOST_ABORTS:
+                raise
+            log.warning("delivery aborted; going back to the last commit", detail=str(error))
+            if isinstance(error, OutputRefused):
+                self._refused[error.source.partition, error.source.offset] = error.detail
+            self._rewind()
+
+    def _rewind(self) -> None:
+        self._sink.abort()
+        self._in_flight.clear()
+        self._uncommitted = Counts()
+        offsets = self._tracker.restart()
+        self._held = [message for message in self._held if message.partition not in offsets]
+        self._source.rewind(offsets)
+
+    # ---- changes of assignment (called by the source, within poll) -----------------------------
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        """Begin with these partitions."""
+        self._tracker.assign(partitions)
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Finish what is in flight, commit, and let go."""
+        try:
+            if not self._failed:
+                self._drain(Deadline(self._settings.drain_s))
+        finally:
+            self._tracker.revoke(partitions)
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Another worker has them already: void what is under way and begin again with the rest."""
+        self._tracker.revoke(partitions)
+        if self._uncommitted.messages or self._in_flight:
+            raise DeliveryAborted(f"lost {', '.join(map(str, partitions))}")

@@ -1,0 +1,52 @@
+"""Joining a Ray cluster, or starting a small one here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.settings import RaySettings
+
+_STORE_BYTES = 512 << 20  # batches of stamps in flight are a few MB each
+
+
+@contextmanager
+def ray_runtime(settings: RaySettings) -> Iterator[None]:
+    """Have Ray for the length of the block; a Ray that is already there is used and left running.
+
+    A local Ray listens on this machine only and needs no token: ``RAY_AUTH_MODE`` is set before Ray
+    is imported, since a local start would otherwise leave a token behind that a later cluster demands.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster at ``settings.address`` cannot be joined.
+    """
+    if settings.address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if settings.address is None:
+            actors = settings.workers + settings.classifiers
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, actors),
+                object_store_memory=_STORE_BYTES,
+                include_dashboard=False,
+                configure_logging=False,
+            )
+        else:
+            ray.init(address=settings.address, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"cannot have Ray at {settings.address or 'this machine'}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

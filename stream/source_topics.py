@@ -1,0 +1,48 @@
+"""Looking at the topics of the source before joining: whether they are there, and their partitions."""
+
+from __future__ import annotations
+
+import re
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from space2vec.schemas.errors import ConfigError, KafkaError
+from space2vec.schemas.settings import SourceSettings
+from space2vec.stream.kafka_config import admin_properties
+from space2vec.stream.protocols import Partition
+
+
+def source_partitions(source: SourceSettings, timeout: float = 15.0) -> frozenset[Partition]:
+    """Every partition of the topics that the source names.
+
+    Parameters
+    ----------
+    source : SourceSettings
+        Topics may be patterns (``^ztf_.*``), as librdkafka has them.
+    timeout : float
+        Seconds to wait for the cluster.
+
+    Raises
+    ------
+    ConfigError
+        If no topic is named.
+    KafkaError
+        If the cluster cannot be reached, or a topic that is named outright does not exist.
+    """
+    if not source.topics:
+        raise ConfigError("no source topic: give --topic, SPACE2VEC_SOURCE__TOPICS or source.topics")
+    try:
+        topics = AdminClient(admin_properties(source)).list_topics(timeout=timeout).topics
+    except KafkaException as error:
+        raise KafkaError(f"cannot reach {source.brokers}: {error.args[0].str()}") from error
+    wanted: set[str] = set()
+    for name in source.topics:
+        if name.startswith("^"):
+            wanted |= {topic for topic in topics if re.match(name, topic)}
+        elif name in topics and topics[name].error is None:
+            wanted.add(name)
+        else:
+            there = ", ".join(sorted(t for t in topics if not t.startswith("__"))[:10]) or "none"
+            raise KafkaError(f"no topic {name} at {source.brokers} (there: {there})")
+    return frozenset(Partition(topic, n) for topic in wanted for n in topics[topic].partitions)
