@@ -1,30 +1,22 @@
-"""The networks a bundle may name, and their export to ONNX."""
+"""The networks that a bundle may name."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from space2vec.schemas.errors import ModelError
-from space2vec.workers.manifest import Architecture
-
-OPSET = 18
-"""ONNX operator set of exported graphs."""
-
+from space2vec.workers.manifest import Architecture, InputSpec
 
 class CoreParameters(BaseModel):
     """What `Core` can be told in a manifest's ``architecture.parameters``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    planes: int = Field(3, ge=1, le=16, description="number of input planes")
     width: int = Field(16, ge=4, le=256, description="channels of the first stage; later ones double it")
-    embedding: int = Field(64, ge=1, le=4096, description="dimension of the embedding")
 
 
 class Core(nn.Module):
@@ -36,16 +28,20 @@ class Core(nn.Module):
     Parameters
     ----------
     parameters : CoreParameters
-        Sizes; the default has 80,625 weights.
+        Its width; 16 makes 80,625 weights of three planes and 64 dimensions.
+    planes : int
+        Number of input planes.
+    embedding : int
+        Dimension of the embedding.
     """
 
     Parameters: ClassVar[type[CoreParameters]] = CoreParameters
 
-    def __init__(self, parameters: CoreParameters) -> None:
+    def __init__(self, parameters: CoreParameters, planes: int, embedding: int) -> None:
         super().__init__()
         width = parameters.width
         self.stages = nn.Sequential(
-            *_convolution(parameters.planes, width),
+            *_convolution(planes, width),
             *_convolution(width, width),
             nn.MaxPool2d(2),
             *_convolution(width, 2 * width),
@@ -54,9 +50,9 @@ class Core(nn.Module):
             *_convolution(2 * width, 4 * width),
             *_convolution(4 * width, 4 * width),
         )
-        self.embed = nn.Sequential(nn.Linear(8 * width, parameters.embedding), nn.ReLU())
+        self.embed = nn.Sequential(nn.Linear(8 * width, embedding), nn.ReLU())
         self.dropout = nn.Dropout(0.3)
-        self.logit = nn.Linear(parameters.embedding, 1)
+        self.logit = nn.Linear(embedding, 1)
 
     def forward(self, stamps: Tensor) -> tuple[Tensor, Tensor]:
         """Score a batch.
@@ -91,8 +87,17 @@ NETWORKS: dict[str, type[Core]] = {"core": Core}
 """Networks by the ``architecture.kind`` of a manifest. Each returns ``(logit, embedding)``."""
 
 
-def build(architecture: Architecture) -> nn.Module:
+def build_network(architecture: Architecture, spec: InputSpec, embedding: int) -> nn.Module:
     """Build the network that a manifest names, with untrained weights, in evaluation mode.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Kind and parameters.
+    spec : InputSpec
+        What the network will be fed; its number of planes matters here.
+    embedding : int
+        Dimension of the embedding.
 
     Raises
     ------
@@ -105,49 +110,9 @@ def build(architecture: Architecture) -> nn.Module:
     try:
         parameters = network.Parameters.model_validate(architecture.parameters)
     except ValidationError as error:
-        faults = "; ".join(
+        faults = (
             f"architecture.parameters.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
             for fault in error.errors(include_url=False, include_input=False)
         )
-        raise ModelError(faults) from error
-    return network(parameters).eval()
-
-
-def export_onnx(network: nn.Module, planes: int, size: int) -> bytes:
-    """Export a network as an ONNX graph with a free batch size.
-
-    Parameters
-    ----------
-    network : Module
-        In evaluation mode; returns ``(logit, embedding)``.
-    planes, size : int
-        Shape of its input: ``(N, planes, size, size)``.
-
-    Returns
-    -------
-    bytes
-        A graph from ``stamps`` to ``logit`` and ``embedding``, weights inside.
-
-    Raises
-    ------
-    ValueError
-        If the network is in training mode: its batch norms would be exported as such.
-    """
-    if network.training:
-        raise ValueError("only a network in evaluation mode can be exported")
-    example = torch.zeros(2, planes, size, size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        program: Any = torch.onnx.export(
-            network,
-            (example,),
-            input_names=["stamps"],
-            output_names=["logit", "embedding"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    graph = io.BytesIO()
-    program.save(graph)
-    return graph.getvalue()
+        raise ModelError("; ".join(faults)) from error
+    return network(parameters, len(spec.planes), embedding).eval()
