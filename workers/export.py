@@ -1,0 +1,126 @@
+"""Writing bundles: a trained network becomes weights, an ONNX graph, golden vectors and a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from space2vec.schemas.errors import ModelError
+from space2vec.workers.backends import OnnxBackend
+from space2vec.workers.bundle import MANIFEST, Bundle, load_bundle
+from space2vec.workers.manifest import Manifest
+from space2vec.workers.preprocess import normalise_triplets
+from space2vec.workers.torch_backend import TorchBackend
+
+OPSET = 18
+
+PARITY = 1e-5
+"""How far ONNX Runtime may be from torch, times the larger of 1 and the value."""
+
+
+def write_bundle(
+    folder: Path, manifest: Manifest, network: torch.nn.Module, golden_stamps: NDArray[np.float32]
+) -> Bundle:
+    """Write a bundle and check that what was written gives the network's own scores.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be; a bundle in it is replaced.
+    manifest : Manifest
+        Without ``files``: they are filled in here.
+    network : torch.nn.Module
+        Takes ``(N, P, S, S)`` float32 and returns a logit, ``(N,)``, and an embedding, ``(N, D)``. It is moved to the
+        CPU and put into evaluation mode.
+    golden_stamps : (K, P, H, W) float32
+        Pixel values as a survey has them, not normalised, source at ``(H // 2, W // 2)``, NaN where there is no
+        pixel: the golden vectors are made of these, so choose hard and odd ones as well.
+
+    Raises
+    ------
+    ModelError
+        If the network's outputs do not fit the manifest, or ONNX Runtime does not agree with torch to 1e-5.
+    """
+    network = network.cpu().eval()
+    pixels = np.ascontiguousarray(golden_stamps, np.float32)
+    stamps = normalise_triplets(pixels, manifest.input)
+    with torch.inference_mode():
+        logit, embedding = (tensor.float().numpy() for tensor in network(torch.from_numpy(stamps)))
+    if logit.shape != (len(stamps),) or embedding.shape != (len(stamps), manifest.outputs.embedding):
+        raise ModelError(
+            f"the network returns {logit.shape} and {embedding.shape}, "
+            f"not {(len(stamps),)} and {(len(stamps), manifest.outputs.embedding)}"
+        )
+    contents = {
+        manifest.weights: safetensors.torch.save(
+            {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+        ),
+        manifest.graph: _onnx_graph(network, manifest),
+        manifest.golden: safetensors.numpy.save(
+            {"pixels": pixels, "stamps": stamps, "logit": logit, "embedding": embedding}
+        ),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    # The manifest goes first and comes last: a folder left half written is no bundle.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / MANIFEST).write_bytes(manifest.model_copy(update={"files": digests}).to_json())
+    bundle = load_bundle(folder)
+    _check_parity(bundle, stamps, logit, embedding)
+    return bundle
+
+
+def _onnx_graph(network: torch.nn.Module, manifest: Manifest) -> bytes:
+    spec = manifest.input
+    sample = torch.zeros(2, len(spec.planes), spec.size, spec.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter calls deprecated parts of torch itself
+        program = torch.onnx.export(
+            network,
+            (sample,),
+            input_names=["stamps"],
+            output_names=["logit", "embedding"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise ModelError("torch exported no ONNX program")
+    model = program.model_proto
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: they hold source lines and paths of the machine that exported."""
+    model.doc_string = ""
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _check_parity(
+    bundle: Bundle, stamps: NDArray[np.float32], logit: NDArray[np.float32], embedding: NDArray[np.float32]
+) -> None:
+    for backend in (OnnxBackend(bundle), TorchBackend(bundle, "cpu")):
+        scores = backend.score(stamps)
+        unscaled = scores.logit * np.float32(bundle.manifest.calibration.temperature)
+        for name, found, expected in (("logit", unscaled, logit), ("embedding", scores.embedding, embedding)):
+            if not np.allclose(found, expected, rtol=PARITY, atol=PARITY):
+                gap = float(np.abs(found - expected).max())
+                raise ModelError(f"{type(backend).__name__}: {name} differs from the network's by {gap:.1e}")
