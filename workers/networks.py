@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.manifest import Architecture, InputSpec
 
+
 class CoreParameters(BaseModel):
     """What `Core` can be told in a manifest's ``architecture.parameters``."""
 
