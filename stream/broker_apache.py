@@ -16,6 +16,7 @@ from space2vec.stream.broker_common import (
     Supervised,
     await_brokers,
     free_ports,
+    require_free,
 )
 from space2vec.stream.broker_jars import find_java, kafka_jars
 
@@ -125,6 +126,8 @@ class ApacheCluster(Broker):
     def _launch(self) -> None:
         self._java = find_java()
         self._jars = self._jars or kafka_jars()
+        for address in self.addresses.values():
+            require_free(address)
         if self._directory is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="space2vec-kafka-")
             self._directory = Path(self._temporary.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import socket
 import subprocess
@@ -50,6 +49,7 @@ class Broker(ABC):
     kind: ClassVar[str]
     cannot_prove: ClassVar[str] = ""
     bootstrap: str
+    _launched = False
 
     @abstractmethod
     def _launch(self) -> None:
@@ -60,18 +60,21 @@ class Broker(ABC):
         """End at once, and forget every message; harmless when repeated."""
 
     def launch(self) -> None:
-        """Start, and return once clients are answered.
+        """Start, and return once clients are answered; harmless when repeated.
 
         Raises
         ------
         KafkaError
             When this kind cannot be had here, or does not answer in time; nothing is left running.
         """
+        if self._launched:
+            return
         try:
             self._launch()
         except BaseException:
             self.stop()
             raise
+        self._launched = True
 
     def __enter__(self) -> Self:
         self.launch()
@@ -111,8 +114,9 @@ class Supervised:
         return self._shell.poll() is None
 
     def kill(self) -> None:
-        """Kill the process (SIGKILL) and wait until it is gone."""
-        with contextlib.suppress(BrokenPipeError):  # it may have ended by itself
+        """Kill the process (SIGKILL) and wait until it is gone; harmless when it is."""
+        stdin = self._shell.stdin
+        if stdin is not None and not stdin.closed:
             self._shell.communicate(b"\n")
 
     def complaint(self) -> str:
@@ -149,6 +153,25 @@ def free_ports(count: int) -> list[int]:
         if len(ports) == count:
             return ports
     raise KafkaError(f"no {count} free ports between 20000 and 32000 on 127.0.0.1")
+
+
+def require_free(address: str) -> None:
+    """Refuse an address that something listens on already: it would answer in our broker's place.
+
+    Parameters
+    ----------
+    address : str
+        ``host:port``.
+
+    Raises
+    ------
+    KafkaError
+        When something listens there.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        if probe.connect_ex((host, int(port))) == 0:
+            raise KafkaError(f"{address} is in use")
 
 
 def await_brokers(bootstrap: str, count: int, deadline_s: float, ended: Callable[[], str | None]) -> None:

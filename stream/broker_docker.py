@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import uuid
@@ -11,6 +10,9 @@ from space2vec.schemas.errors import KafkaError
 from space2vec.stream.broker_apache import server_properties
 from space2vec.stream.broker_common import Broker, await_brokers, free_ports
 from space2vec.stream.broker_jars import KAFKA_VERSION
+
+APACHE_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
+"""The Apache Kafka project's own image."""
 
 _READY_S = 120
 _PULL_S = 300
@@ -21,15 +23,14 @@ class DockerBroker(Broker):
 
     Parameters
     ----------
-    image : str, optional
+    image : str
         An image that is configured as ``apache/kafka`` is: broker properties as ``KAFKA_*`` variables.
-        ``$SPACE2VEC_KAFKA_IMAGE`` when not given, else ``apache/kafka`` itself.
     """
 
     kind = "docker"
 
-    def __init__(self, image: str | None = None) -> None:
-        self.image = image or os.environ.get("SPACE2VEC_KAFKA_IMAGE") or f"apache/kafka:{KAFKA_VERSION}"
+    def __init__(self, image: str = APACHE_IMAGE) -> None:
+        self.image = image
         self._port = free_ports(1)[0]
         self._name = f"space2vec-kafka-{uuid.uuid4().hex[:12]}"
         self._guard: subprocess.Popen[bytes] | None = None

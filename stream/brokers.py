@@ -12,12 +12,13 @@ embedded   Tansu, in memory; speaks Kafka, but is not Apache Kafka       the ``d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 from space2vec.schemas.errors import ConfigError, KafkaError
 from space2vec.stream.broker_apache import ApacheCluster
 from space2vec.stream.broker_common import Broker, await_brokers
-from space2vec.stream.broker_docker import DockerBroker
+from space2vec.stream.broker_docker import APACHE_IMAGE, DockerBroker
 from space2vec.stream.broker_embedded import EmbeddedBroker
 
 __all__ = [
@@ -36,6 +37,7 @@ CHOICES = ("docker", "apache", "embedded")
 
 KIND_VARIABLE = "SPACE2VEC_TEST_BROKER"
 ADDRESS_VARIABLE = "SPACE2VEC_TEST_BROKERS"
+IMAGE_VARIABLE = "SPACE2VEC_KAFKA_IMAGE"
 
 
 class ExternalBroker(Broker):
@@ -59,15 +61,15 @@ class ExternalBroker(Broker):
         """Leave it as it is."""
 
 
-def start_broker(kind: str, bootstrap: str = "") -> Broker:
+def start_broker(kind: str, environment: Mapping[str, str] = os.environ) -> Broker:
     """Start one broker of a kind.
 
     Parameters
     ----------
     kind : str
         ``external``, ``docker``, ``apache`` or ``embedded``.
-    bootstrap : str
-        Where the external broker is; of no meaning to the others.
+    environment : mapping of str to str
+        Where the variables of the table above are read.
 
     Returns
     -------
@@ -84,11 +86,12 @@ def start_broker(kind: str, bootstrap: str = "") -> Broker:
     broker: Broker
     match kind:
         case "external":
-            if not bootstrap:
+            address = environment.get(ADDRESS_VARIABLE, "")
+            if not address:
                 raise ConfigError(f"an external broker needs {ADDRESS_VARIABLE}=host:port")
-            broker = ExternalBroker(bootstrap)
+            broker = ExternalBroker(address)
         case "docker":
-            broker = DockerBroker()
+            broker = DockerBroker(environment.get(IMAGE_VARIABLE) or APACHE_IMAGE)
         case "apache":
             broker = ApacheCluster()
         case "embedded":
@@ -124,14 +127,14 @@ def find_broker(environment: Mapping[str, str], say: Callable[[str], None]) -> B
     KafkaError
         When the named one, or every one, cannot be had.
     """
-    named, address = environment.get(KIND_VARIABLE, ""), environment.get(ADDRESS_VARIABLE, "")
-    if address and named != "external":
+    named = environment.get(KIND_VARIABLE, "")
+    if environment.get(ADDRESS_VARIABLE) and named != "external":
         raise ConfigError(f"{ADDRESS_VARIABLE} is of no use without {KIND_VARIABLE}=external")
     if named:
-        return start_broker(named, address)
+        return start_broker(named, environment)
     for kind in CHOICES:
         try:
-            return start_broker(kind)
+            return start_broker(kind, environment)
         except KafkaError as error:
             say(f"{kind}: {error}")
     raise KafkaError(f"no broker can be had here: {', '.join(CHOICES)} all failed")
