@@ -24,7 +24,7 @@ MOST_PER_CAUSE = {
     Cause.EDGE: 4,
     Cause.SPIKE: 4,
 }
-"""How many bogus candidates of a cause a field may give, 8 where not named: one ghost must not fill a set."""
+"""How many bogus candidates of a cause a field may give, 12 where not named: one ghost must not fill a set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def detect(field: Field) -> list[Detection]:
             continue
         kind, cause = label
         count[cause] = count.get(cause, 0) + 1
-        if cause and count[cause] > MOST_PER_CAUSE.get(cause, 8):
+        if cause and count[cause] > MOST_PER_CAUSE.get(cause, 12):
             continue
         snr, flux = float(field.subtraction.snr[y, x]), float(field.subtraction.flux[y, x])
         found.append(Detection(x, y, snr, flux, kind, cause))
@@ -119,9 +119,10 @@ def _cause(field: Field, x: int, y: int) -> Cause:
     if not (field.on_chip[box].all() and field.in_template[box].all()):
         return Cause.EDGE
     fwhm, stars, galaxies = field.conditions.psf.fwhm, field.stars, field.galaxies
-    bright = np.maximum(stars.brightness, 0)
+    beyond = np.maximum(stars.brightness - field.geometry.saturation, 0)
+    reach = 1.2 * fwhm + 1.2 * np.maximum(stars.brightness, 0) + 8 * beyond
     star_distance = np.hypot(stars.x - x, stars.y - y)
-    if ((star_distance < 1.2 * fwhm + 1.2 * bright) & (stars.brightness > -1)).any():
+    if ((star_distance < reach) & (stars.brightness > -1)).any():
         return Cause.STAR_RESIDUAL
     galaxy_distance = np.hypot(galaxies.x - x, galaxies.y - y)
     if ((galaxy_distance < 1.5 * galaxies.radius + fwhm) & (galaxies.brightness > -0.5)).any():

@@ -14,7 +14,7 @@ from space2vec.training.scene import Galaxies, Stars
 KINDS = ("none", "sn", "agn", "variable", "asteroid", "hostless")
 """Kinds of real event; ``none`` is what a bogus candidate has."""
 
-MIX = {"sn": 16, "agn": 5, "variable": 12, "asteroid": 6, "hostless": 4}
+MIX = {"sn": 13, "agn": 5, "variable": 10, "asteroid": 5, "hostless": 3}
 """Events injected per field."""
 
 FAINTEST_SNR, BRIGHTEST_SNR = 4.0, 300.0

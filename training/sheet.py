@@ -44,7 +44,7 @@ def grey(plane: NDArray[np.float32], *, signed: bool) -> NDArray[np.uint8]:
     else:
         low, high = median - 2 * noise, max(median + 8 * noise, float(np.percentile(finite, 99.7)))
         shade = np.arcsinh((plane - low) / (3 * noise)) / np.arcsinh((high - low) / (3 * noise))
-    return (255 * np.clip(np.nan_to_num(shade, nan=0.5), 0, 1)).astype(np.uint8)
+    return np.asarray(255 * np.clip(np.nan_to_num(shade, nan=0.5), 0, 1), np.uint8)
 
 
 def draw(candidates: Candidates, per_row: int = PER_ROW) -> Image.Image:
@@ -63,7 +63,9 @@ def draw(candidates: Candidates, per_row: int = PER_ROW) -> Image.Image:
             left = LABEL + column * (3 * CELL + 3 * GAP)
             for plane in range(3):
                 picture = Image.fromarray(grey(candidates.stamps[i, plane][::-1], signed=plane == 2))
-                page.paste(picture.resize((CELL, CELL), Image.Resampling.NEAREST), (left + plane * (CELL + 1), top))
+                page.paste(
+                    picture.resize((CELL, CELL), Image.Resampling.NEAREST), (left + plane * (CELL + 1), top)
+                )
             sign = "-" if candidates.negative[i] else ""
             pen.text((left, top + CELL), f"{sign}{candidates.snr[i]:.0f} sigma", fill=0)
     return page

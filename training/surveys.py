@@ -96,7 +96,7 @@ DES = Geometry(
 LSST = Geometry(
     name="lsst", pixel_scale=0.2, stamp=30,
     fwhm=4.4, fwhm_scatter=0.18, template_fwhm=4.2, template_fwhm_scatter=0.1,
-    method="alard_lupton", sky=800.0, read_noise=6.0, template_depth=0.35, template_smoothing=0.5,
+    method="alard_lupton", sky=800.0, read_noise=6.0, template_depth=0.45, template_smoothing=0.5,
     saturation=7.2, stars=(50.0, 400.0), galaxies=(150.0, 500.0), star_slope=0.24, galaxy_radius=2.0,
     cosmic_rays=12.0, mask_efficiency=0.8, m5=24.3, zero_point=31.4, pedestal=False, flips_negative=False,
 )  # fmt: skip

@@ -1,0 +1,104 @@
+"""The card of a trained bundle: how it came about, how good it was, what it cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from space2vec.training.metrics import OPERATING_FPR, Performance
+from space2vec.workers.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a training run did and found.
+
+    Attributes
+    ----------
+    recipe : mapping
+        Settings that decide the weights.
+    examples : int
+        Candidates trained on.
+    prior : float
+        Fraction of them that is real: the prior in the published probability.
+    digest : str
+        SHA-256 of the training set.
+    losses : list of float
+        Mean training loss of each epoch.
+    temperature : float
+        Calibration found on held-out candidates.
+    held_out : mapping of str to Performance
+        By survey, on simulated fields that share nothing with those trained on.
+    wall_s, cpu_s : float
+        Seconds the run took; CPU time without that of the simulating processes.
+    """
+
+    recipe: Mapping[str, int | float]
+    examples: int
+    prior: float
+    digest: str
+    losses: list[float]
+    temperature: float
+    held_out: Mapping[str, Performance]
+    wall_s: float
+    cpu_s: float
+
+    def summary(self) -> dict[str, JsonValue]:
+        """What the manifest says of the training."""
+        return {
+            "data": "simulated ZTF, DES and LSST fields; no real alert",
+            "recipe": dict(self.recipe),
+            "examples": self.examples,
+            "prior_real": round(self.prior, 4),
+            "data_sha256": self.digest,
+            "held_out": {survey: dict(found.rounded()) for survey, found in self.held_out.items()},
+        }
+
+    def card(self, manifest: Manifest) -> str:
+        """The card as Markdown."""
+        settings = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.recipe.items())
+        rows = [
+            f"| {survey} | {f.real} / {f.bogus} | {f.auc:.4f} ({f.auc_low:.4f} to {f.auc_high:.4f}) "
+            f"| {f.mdr:.1%} | {f.ece:.3f} |"
+            for survey, f in self.held_out.items()
+        ]
+        return "\n".join(
+            [
+                f"# {manifest.name} {manifest.version}",
+                "",
+                manifest.description,
+                "",
+                "## How it came about",
+                "",
+                f"    python -m space2vec.training.train --out workers/bundles/core {settings}",
+                "",
+                f"- Data: {self.examples} simulated candidates of ZTF, DES and LSST, {self.prior:.1%} real,",
+                "  labelled by injected truth. No real alert was trained on.",
+                f"- Seed {self.recipe['seed']}; SHA-256 of the training set:",
+                f"  `{self.digest}`.",
+                "  The set repeats bit for bit; the weights do on one machine with one number of threads.",
+                f"- Loss by epoch: {', '.join(f'{loss:.4f}' for loss in self.losses)}.",
+                f"- Temperature {self.temperature:.3f}, from half of the held-out candidates.",
+                f"- Took {self.wall_s:.0f} s, of which {self.cpu_s:.0f} s of CPU in the training process.",
+                "",
+                "## How good it is",
+                "",
+                "The other half of the held-out simulated candidates, without glints:",
+                "",
+                f"| survey | real / bogus | AUC (95 % bootstrap) | missed at {OPERATING_FPR:.1%} FPR | ECE |",
+                "|---|---|---|---|---|",
+                *rows,
+                "",
+                "Figures on real alerts: `docs/training.md`.",
+                "",
+                "## What it cannot do",
+                "",
+                "- Tell a glint of a satellite from a transient without a host: both are points of light.",
+                "- See beyond 31 pixels, so long trails and ghosts are judged by their middle.",
+                f"- The probability holds for a stream with {self.prior:.0%} real detections;",
+                "  correct the log-odds where yours has another share.",
+                "",
+            ]
+        )
