@@ -50,6 +50,7 @@ class SinkSettings(ClusterSettings):
         "{survey}-classifications", description="topic of classification records; empty: none"
     )
     rejected: str = Field("{survey}-rejected", description="dead-letter topic")
+    ledger: str = Field("space2vec-ledger", description="topic of the ledger; empty: none")
     partitions: int = Field(8, gt=0, description="partitions of output topics that we create")
     replication: int = Field(
         -1, description="replicas of output topics that we create; -1: the broker's default"

@@ -97,17 +97,19 @@ class Answerer:
                 counts.reasons[str(error.reason)] += 1
                 continue
             status = "degraded" if annotation.flags else "scored"
-            records += self._records(message, outcome.alert, annotation, status)
+            records += self._records(message, outcome.alert, annotation, status, len(outcomes))
             setattr(counts, status, getattr(counts, status) + 1)
             counts.flags.update(annotation.flags)
             counts.annotated += 1
         if errors:
             survey = errors[0].survey or self._survey or "unknown"
-            records.append(dead_letter(self._sink.rejected.format(survey=survey), message, errors))
+            records.append(
+                dead_letter(self._sink.rejected.format(survey=survey), message, errors, len(outcomes))
+            )
         return Answer(records, counts)
 
     def _records(
-        self, message: Message, alert: Alert, annotation: Annotation, status: str
+        self, message: Message, alert: Alert, annotation: Annotation, status: str, of: int
     ) -> list[OutputRecord]:
         key = (alert.object_id or str(alert.alert_id)).encode()
         headers = (
@@ -115,7 +117,7 @@ class Answerer:
             ("survey", alert.survey.encode()),
             ("classifier", f"{annotation.classifier} {annotation.version}".encode()),
             ("sha256", annotation.sha256.encode()),
-            *source_headers(message),
+            *source_headers(message, of),
         )
         records = []
         if self._sink.annotated:

@@ -18,6 +18,7 @@ from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_runtime import ray_runtime
+from space2vec.stream.seated_source import make_seats
 from space2vec.stream.source_topics import source_partitions
 
 log = structlog.get_logger()
@@ -81,6 +82,8 @@ def run_application(
         log.warning(
             "more stream workers than partitions", workers=settings.ray.workers, partitions=len(partitions)
         )
+    if settings.sink.brokers not in ("", settings.source.brokers):
+        make_seats(settings.sink, settings.source.group, partitions)
     with ray_runtime(settings.ray):
         return _Application(settings, partitions, on_status).run(stop)
 

@@ -17,9 +17,11 @@ from space2vec.stream.dry_run import DrySink
 from space2vec.stream.kafka_config import admin_properties, producer_properties, sink_cluster
 from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink
 from space2vec.stream.kafka_source import KafkaSource
+from space2vec.stream.ledger import Ledger
 from space2vec.stream.output_topics import OutputTopics
 from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.protocols import Scorer, Sink
+from space2vec.stream.seated_source import SeatedSource
 from space2vec.workers.bundle import Bundle
 from space2vec.workers.preprocess import Preprocessor
 
@@ -50,13 +52,15 @@ def kafka_pipeline(settings: Settings, bundle: Bundle, scorer: Scorer, name: str
         Profiles.load(settings.schemas.profiles),
         survey=settings.schemas.survey,
     )
-    source = KafkaSource(settings.source)
+    one_cluster = settings.sink.brokers in ("", settings.source.brokers)
+    source = KafkaSource(settings.source) if one_cluster else SeatedSource(settings.source, settings.sink)
     return Pipeline(
         source,
         Opener(reader, Preprocessor(bundle.manifest.input)),
         scorer,
         Answerer(bundle, Annotator(), settings.sink, settings.schemas.survey),
         _sink(settings, source, name),
+        Ledger(settings.sink.ledger, name),
         settings.stream,
     )
 
@@ -66,13 +70,10 @@ def _sink(settings: Settings, source: KafkaSource, name: str) -> Sink:
         return DrySink()
     delivery = settings.stream.delivery
     topics = OutputTopics(admin_properties(sink_cluster(settings.sink, settings.source)), settings.sink)
-    one_cluster = settings.sink.brokers in ("", settings.source.brokers)
-    if delivery == "exactly-once" and not one_cluster:
-        raise KafkaError("exactly once needs source and sink on one cluster: a transaction cannot span two")
-    if delivery != "at-least-once" and one_cluster:
+    if delivery != "at-least-once":
         try:
-            properties = producer_properties(settings.sink, settings.source, name)
-            sink = ExactlyOnceSink(Producer(properties), topics, source)
+            producer = Producer(producer_properties(settings.sink, settings.source, name))
+            sink = ExactlyOnceSink(producer, topics, source)
         except KafkaError as error:
             if delivery == "exactly-once":
                 raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+_NUMBERS = ("messages", "empty", "scored", "degraded", "rejected", "duplicates", "annotated")
+
 
 @dataclass(slots=True)
 class Counts:
@@ -20,18 +22,25 @@ class Counts:
     scored: int = 0
     degraded: int = 0
     rejected: int = 0
+    duplicates: int = 0
+    """Alerts seen before and therefore not answered again (where a window is kept)."""
     annotated: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
 
     @property
     def alerts(self) -> int:
-        """Alerts answered."""
+        """Alerts consumed."""
+        return self.answered + self.duplicates
+
+    @property
+    def answered(self) -> int:
+        """Alerts with an output."""
         return self.scored + self.degraded + self.rejected
 
     def add(self, other: Counts) -> None:
         """Add another's counts to these."""
-        for name in ("messages", "empty", "scored", "degraded", "rejected", "annotated"):
+        for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reasons.update(other.reasons)
         self.flags.update(other.flags)

@@ -9,17 +9,21 @@ from space2vec.schemas.errors import PacketError
 from space2vec.stream.protocols import Headers, Message, OutputRecord
 
 
-def source_headers(message: Message) -> Headers:
-    """Headers that name the source message of an output, so that gaps and doubles can be found."""
+def source_headers(message: Message, records: int) -> Headers:
+    """Headers that name the source message of an output, so that an audit finds gaps and doubles.
+
+    ``source_records`` says how many records the message holds: one, on every known stream.
+    """
     return (
         ("source_topic", message.partition.topic.encode()),
         ("source_partition", str(message.partition.number).encode()),
         ("source_offset", str(message.offset).encode()),
+        ("source_records", str(records).encode()),
         ("source_timestamp", str(message.timestamp_ms or 0).encode()),
     )
 
 
-def dead_letter(topic: str, message: Message, errors: Sequence[PacketError]) -> OutputRecord:
+def dead_letter(topic: str, message: Message, errors: Sequence[PacketError], records: int) -> OutputRecord:
     """The dead letter of a message of which at least one record was rejected.
 
     Parameters
@@ -30,6 +34,8 @@ def dead_letter(topic: str, message: Message, errors: Sequence[PacketError]) -> 
         The source message; its key, bytes and headers go out unchanged.
     errors : sequence of PacketError
         One per rejected record; the headers tell the first one's reason and how many there are.
+    records : int
+        How many records the message holds.
     """
     first = errors[0]
     headers: list[tuple[str, bytes | None]] = [
@@ -38,7 +44,7 @@ def dead_letter(topic: str, message: Message, errors: Sequence[PacketError]) -> 
         ("detail", first.detail.encode()[:1000]),
         ("rejected_records", str(len(errors)).encode()),
         ("rejected_at", str(time.time_ns() // 1_000_000).encode()),
-        *source_headers(message),
+        *source_headers(message, records),
     ]
     for name, value in (("field", first.field), ("survey", first.survey), ("alert_id", first.alert_id)):
         if value is not None:

@@ -30,6 +30,9 @@ class GroupMember(Protocol):
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit offsets to the group."""
 
+    def positions(self, offsets: Mapping[Partition, int]) -> list[TopicPartition]:
+        """Offsets as the group keeps them."""
+
     def group_metadata(self) -> object:
         """The group's metadata as of now."""
 
@@ -155,7 +158,7 @@ class ExactlyOnceSink:
         """Commit outputs and offsets together."""
         self._begin()
         self._writer.flush()
-        positions = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        positions = self._group.positions(offsets)
         self._call(
             lambda: self._producer.send_offsets_to_transaction(
                 positions, self._group.group_metadata(), _PATIENCE_S

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import Message as KafkaMessage
 
 from space2vec.schemas.errors import KafkaError, Space2vecError
 from space2vec.schemas.settings import SourceSettings
 from space2vec.stream.deadline import Deadline
-from space2vec.stream.kafka_config import consumer_properties
+from space2vec.stream.kafka_config import Properties, consumer_properties
 from space2vec.stream.protocols import DeliveryAborted, Message, Partition, PartitionListener
 
 log = structlog.get_logger()
 
+_CALL_S = 30.0
+_LOGICAL = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}
 _PATIENCE_S = 5.0  # how long a full pipeline may leave the consumer alone before partitions are paused
 _BATCH_BYTES = 32 << 20  # one poll should not hand out much more than this
 _FINAL = (Code._AUTHENTICATION, Code.TOPIC_AUTHORIZATION_FAILED, Code.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
@@ -37,18 +39,10 @@ class KafkaSource:
     ----------
     settings : SourceSettings
         Cluster, topics, group and where to start.
-    starts : callable, optional
-        Given newly assigned partitions, the offsets to start from; for those it leaves out, the
-        group's committed offsets, or ``settings.start`` where there are none.
     """
 
-    def __init__(
-        self,
-        settings: SourceSettings,
-        starts: Callable[[Sequence[Partition]], Mapping[Partition, int]] | None = None,
-    ) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
-        self._starts = starts or self._starts_by_time
         self._listener: PartitionListener | None = None
         self._failure: Space2vecError | None = None
         self._assigned: set[Partition] = set()
@@ -57,10 +51,8 @@ class KafkaSource:
         self._paused = False
         self._last_poll = time.monotonic()
         self._mean_bytes = 100_000.0
-        try:
-            self._consumer = Consumer({**consumer_properties(settings), "error_cb": self._on_error})
-        except KafkaException as error:
-            raise KafkaError(f"source: {error.args[0].str()}") from error
+        self._consumer = self._open(consumer_properties(settings))
+        self._member = self._consumer  # the consumer that is in the group
 
     # ---- the protocol --------------------------------------------------------------------------
 
@@ -121,9 +113,7 @@ class KafkaSource:
         deadline = Deadline(10.0)
         while True:
             try:
-                self._consumer.commit(
-                    offsets=[TopicPartition(*p, offset) for p, offset in offsets.items()], asynchronous=False
-                )
+                self._member.commit(offsets=self.positions(offsets), asynchronous=False)
             except KafkaException as error:
                 code = error.args[0]
                 if (code.retriable() or code.code() in _COMMIT_LATER) and not deadline.passed:
@@ -132,9 +122,19 @@ class KafkaSource:
                 raise DeliveryAborted(f"offsets not committed: {code.str()}") from error
             return
 
+    def positions(self, offsets: Mapping[Partition, int]) -> list[TopicPartition]:
+        """Offsets as the group keeps them, for a transaction."""
+        return [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+
     def group_metadata(self) -> object:
         """The group's metadata as of now, for a transaction; to be read fresh each time."""
-        return self._consumer.consumer_group_metadata()
+        return self._member.consumer_group_metadata()
+
+    def _open(self, properties: Properties) -> Consumer:
+        try:
+            return Consumer({**properties, "error_cb": self._on_error})
+        except KafkaException as error:
+            raise KafkaError(f"source: {error.args[0].str()}") from error
 
     # ---- inside ---------------------------------------------------------------------------------
 
@@ -199,23 +199,18 @@ class KafkaSource:
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         partitions = [Partition(tp.topic, tp.partition) for tp in assigned]
-        starts = self._starts(partitions)
-        for tp in assigned:
-            offset = starts.get(Partition(tp.topic, tp.partition))
-            if offset is not None:
-                tp.offset = offset
         self._assigned.update(partitions)
         self._tell(lambda listener: listener.assigned(partitions))
-        consumer.incremental_assign(assigned)
+        consumer.incremental_assign(self._with_starts(assigned))
         self._paused = False  # new partitions are not, so pause all again where need be
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
-        partitions = [Partition(tp.topic, tp.partition) for tp in revoked]
+        partitions = [self._partition(tp) for tp in revoked]
         self._tell(lambda listener: listener.revoked(partitions))
         self._let_go(consumer, revoked, partitions)
 
     def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
-        partitions = [Partition(tp.topic, tp.partition) for tp in lost]
+        partitions = [self._partition(tp) for tp in lost]
         log.warning("partitions lost", partitions=[str(p) for p in partitions])
         self._tell(lambda listener: listener.lost(partitions))
         self._let_go(consumer, lost, partitions)
@@ -234,12 +229,24 @@ class KafkaSource:
         except Space2vecError as error:
             self._failure = error
 
-    def _starts_by_time(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        """Offsets of partitions without a commit, where ``start`` is a time (ISO 8601, UTC)."""
-        if self._settings.start in ("earliest", "latest"):
-            return {}
+    def _partition(self, tp: TopicPartition) -> Partition:
+        """The source partition that an assigned one stands for."""
+        return Partition(tp.topic, tp.partition)
+
+    def _with_starts(self, assigned: list[TopicPartition]) -> list[TopicPartition]:
+        """Where to begin: the group's offsets, which librdkafka fetches; else the time asked for."""
+        if self._settings.start in _LOGICAL:
+            return assigned
+        committed = self._consumer.committed(assigned, timeout=_CALL_S)
+        fresh = [tp for tp in committed if tp.offset < 0]
+        return [tp for tp in committed if tp.offset >= 0] + self._beginnings(fresh)
+
+    def _beginnings(self, fresh: list[TopicPartition]) -> list[TopicPartition]:
+        """Where ``settings.start`` lies in partitions without a committed offset."""
+        if not fresh or self._settings.start in _LOGICAL:
+            offset = _LOGICAL.get(self._settings.start, OFFSET_BEGINNING)
+            return [TopicPartition(tp.topic, tp.partition, offset) for tp in fresh]
         moment = int(datetime.fromisoformat(self._settings.start).timestamp() * 1000)
-        committed = self._consumer.committed(self._topic_partitions(set(partitions)), timeout=30)
-        fresh = [TopicPartition(tp.topic, tp.partition, moment) for tp in committed if tp.offset < 0]
-        found = self._consumer.offsets_for_times(fresh, timeout=30) if fresh else []
-        return {Partition(tp.topic, tp.partition): tp.offset for tp in found}
+        wanted = [TopicPartition(tp.topic, tp.partition, moment) for tp in fresh]
+        found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, timeout=_CALL_S)
+        return found

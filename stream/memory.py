@@ -58,10 +58,11 @@ class MemorySource:
                 self._positions.pop(partition, None)
 
     def poll(self, limit: int, timeout: float) -> list[Message]:
-        """The next messages, a few of each partition by turn."""
+        """The next messages, as many of each partition."""
         out: list[Message] = []
+        share = -(-limit // max(1, len(self._positions)))
         for partition, position in self._positions.items():
-            ahead = [m for m in self.logs[partition] if m.offset >= position][: max(0, limit - len(out))]
+            ahead = [m for m in self.logs[partition] if m.offset >= position][: min(share, limit - len(out))]
             if ahead:
                 self._positions[partition] = ahead[-1].offset + 1
                 out += ahead

@@ -21,6 +21,7 @@ from space2vec.stream.batch import Batch, Opener
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
 from space2vec.stream.isolate import score_singly
+from space2vec.stream.ledger import Ledger
 from space2vec.stream.offsets import OffsetTracker
 from space2vec.stream.protocols import (
     DeliveryAborted,
@@ -50,6 +51,8 @@ class Pipeline:
         Where messages come from, what scores their stamps, where the answers go.
     opener, answerer
         Packets to batches, and scores to records.
+    ledger : Ledger
+        What is answered and not yet committed.
     settings : StreamSettings
         Batch size, bounds on what is in flight, commit interval, drain budget.
     """
@@ -61,6 +64,7 @@ class Pipeline:
         scorer: Scorer,
         answerer: Answerer,
         sink: Sink,
+        ledger: Ledger,
         settings: StreamSettings,
     ) -> None:
         self._source, self._opener, self._scorer = source, opener, scorer
@@ -69,7 +73,7 @@ class Pipeline:
         self._in_flight: deque[Batch] = deque()
         self._held: list[Message] = []  # consumed, but their writer schema cannot be had now
         self._refused: dict[tuple[Partition, int], str] = {}
-        self._uncommitted = Counts()
+        self._ledger = ledger
         self._last_commit = time.monotonic()
         self._aborts = 0
         self._failed = False
@@ -98,7 +102,7 @@ class Pipeline:
     @property
     def unanswered(self) -> int:
         """Messages consumed and not yet committed."""
-        return self._uncommitted.messages + sum(len(b.messages) for b in self._in_flight) + len(self._held)
+        return self._ledger.total.messages + sum(len(b.messages) for b in self._in_flight) + len(self._held)
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -139,11 +143,12 @@ class Pipeline:
                 if scores is None:
                     return
             self._in_flight.popleft()
-            for claim, answer in zip(batch.claims, self._answers(batch, scores), strict=True):
+            answers = self._answers(batch, scores)
+            for message, claim, answer in zip(batch.messages, batch.claims, answers, strict=True):
                 if claim.live:
                     self._sink.write(answer.records)
                     self._tracker.finish(claim)
-                    self._uncommitted.add(answer.counts)
+                    self._ledger.note(message, answer.counts)
 
     def _answers(self, batch: Batch, scores: Scores | None) -> list[Answer]:
         answers = self._answerer.answer(batch, scores)
@@ -160,10 +165,11 @@ class Pipeline:
     def _commit(self) -> None:
         offsets = self._tracker.committable()
         if offsets:
+            self._sink.write(self._ledger.records())
             self._sink.commit(offsets)
             self._tracker.committed(offsets)
-            self.counts.add(self._uncommitted)
-            self._uncommitted = Counts()
+            self.counts.add(self._ledger.total)
+            self._ledger.clear()
             self._aborts = 0
             self._refused.clear()
         self._last_commit = time.monotonic()
@@ -198,7 +204,7 @@ class Pipeline:
     def _rewind(self) -> None:
         self._sink.abort()
         self._in_flight.clear()
-        self._uncommitted = Counts()
+        self._ledger.clear()
         offsets = self._tracker.restart()
         self._held = [message for message in self._held if message.partition not in offsets]
         self._source.rewind(offsets)
@@ -220,5 +226,5 @@ class Pipeline:
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Another worker has them already: void what is under way and begin again with the rest."""
         self._tracker.revoke(partitions)
-        if self._uncommitted.messages or self._in_flight:
+        if self._ledger.total.messages or self._in_flight:
             raise DeliveryAborted(f"lost {', '.join(map(str, partitions))}")
