@@ -111,7 +111,9 @@ class PacketError(Space2vecError):
         self.object_id = object_id
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.field}: {self.detail}" if self.field else f"{self.reason}: {self.detail}"
+        return (
+            f"{self.reason}: {self.field}: {self.detail}" if self.field else f"{self.reason}: {self.detail}"
+        )
 
 
 class StampError(PacketError):

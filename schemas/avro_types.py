@@ -1,0 +1,72 @@
+"""Finding one's way in a parsed Avro schema: named types, nullable unions, fields by dotted name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_DEEPEST_PATH = 4
+_MOST_PATHS = 20_000
+
+
+class SchemaTree:
+    """A parsed schema whose named types can be looked up.
+
+    Parameters
+    ----------
+    parsed : dict, list or str
+        As fastavro parses it: full names throughout.
+    """
+
+    def __init__(self, parsed: Any) -> None:
+        self.named: dict[str, dict[str, Any]] = {}
+        self._collect(parsed)
+
+    def _collect(self, kind: Any) -> None:
+        if isinstance(kind, list):
+            for branch in kind:
+                self._collect(branch)
+        elif isinstance(kind, dict):
+            if "name" in kind:
+                self.named[kind["name"]] = kind
+            for inner in ("type", "items", "values"):
+                self._collect(kind.get(inner))
+            for field in kind.get("fields", ()):
+                self._collect(field["type"])
+
+    def resolve(self, kind: Any) -> Any:
+        """Replace a name by the type it names, and ``{"type": "string"}`` by ``"string"``."""
+        while True:
+            if isinstance(kind, str):
+                if kind not in self.named:
+                    return kind
+                return self.named[kind]
+            if isinstance(kind, dict) and not isinstance(kind["type"], str):
+                kind = kind["type"]
+            elif isinstance(kind, dict) and kind["type"] in self.named:
+                kind = self.named[kind["type"]]
+            else:
+                return kind
+
+    def records(self, kind: Any) -> Iterator[dict[str, Any]]:
+        """Give the records that a value of this type may be: itself, or branches of a union."""
+        resolved = self.resolve(kind)
+        for branch in resolved if isinstance(resolved, list) else [resolved]:
+            branch = self.resolve(branch)
+            if isinstance(branch, dict) and branch["type"] == "record":
+                yield branch
+
+    def paths(self, record: dict[str, Any]) -> set[str]:
+        """Name every field of a record and of the records in it, dotted; arrays are not entered."""
+        found: set[str] = set()
+        level = [("", record)]
+        for _ in range(_DEEPEST_PATH):
+            below = []
+            for prefix, one in level:
+                for field in one["fields"]:
+                    path = prefix + field["name"]
+                    found.add(path)
+                    below += [(path + ".", inner) for inner in self.records(field["type"])]
+            # Records named over and over multiply with each level; real ones have a few hundred fields.
+            level = below if len(found) < _MOST_PATHS else []
+        return found

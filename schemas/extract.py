@@ -1,0 +1,245 @@
+"""From a decoded record to an :class:`Alert`: what a survey profile says, applied."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from space2vec.schemas.alert import Alert, Plane
+from space2vec.schemas.errors import PacketError, Reason, StampError
+from space2vec.schemas.limits import Limits
+from space2vec.schemas.packet import Packet
+from space2vec.schemas.profiles import Paths, Profile
+from space2vec.schemas.stamps import read_stamp
+from space2vec.schemas.times import DAY_S, mjd_tai
+
+_INT64 = range(-(1 << 63), 1 << 63)
+_YES = frozenset(("t", "true", "1", "y", "yes", "+", "p", "pos", "positive"))
+_NO = frozenset(("f", "false", "0", "n", "no", "-", "-1", "neg", "negative"))
+
+_Record = dict[str, Any]
+_Keys = tuple[str, ...]
+
+
+class Extractor:
+    """Takes out of a record what a profile points at.
+
+    Parameters
+    ----------
+    profile : Profile
+        The survey's.
+    present : collection of str
+        Dotted names of the fields that the writer schema has; others are not looked for.
+    limits : Limits
+        For the stamps.
+    """
+
+    def __init__(self, profile: Profile, present: Collection[str], limits: Limits) -> None:
+        def there(paths: Paths) -> tuple[_Keys, ...]:
+            return tuple(tuple(path.split(".")) for path in paths if path in present)
+
+        self.profile = profile
+        self._limits = limits
+        self._alert_id = there(profile.alert_id)
+        self._object_id = there(profile.object_id)
+        self._ra = there(profile.ra)
+        self._dec = there(profile.dec)
+        self._version = there(profile.schema_version)
+        self._time = there(profile.time.fields) if profile.time else ()
+        self._exposure = there(profile.time.exposure) if profile.time else ()
+        self._positive = there(profile.sign.positive)
+        self._negative = there(profile.sign.negative)
+        self._flux = there(profile.sign.flux)
+        self._x = there(profile.detector.x)
+        self._y = there(profile.detector.y)
+        stamps = profile.stamps
+        wanted = (stamps.science, stamps.template, stamps.difference)
+        self._cutouts = tuple(
+            (plane, paths, there(paths)) for plane, paths in zip(Plane, wanted, strict=True)
+        )
+
+    @property
+    def cutout_fields(self) -> frozenset[str]:
+        """Top-level fields that hold cutouts."""
+        return frozenset(keys[0] for _, _, there in self._cutouts for keys in there)
+
+    @property
+    def other_fields(self) -> frozenset[str]:
+        """Top-level fields that hold anything else we read."""
+        groups = (
+            *(self._alert_id, self._object_id, self._ra, self._dec, self._version, self._time),
+            *(self._exposure, self._positive, self._negative, self._flux, self._x, self._y),
+        )
+        return frozenset(keys[0] for group in groups for keys in group)
+
+    def alert(self, record: _Record, packet: Packet) -> Alert:
+        """Make the alert.
+
+        Raises
+        ------
+        PacketError
+            ``MISSING_FIELD`` if the record has no alert id.
+        """
+        object_id = self.object_id(record)
+        alert_id = self.alert_id(record)
+        if alert_id is None:
+            detail = f"no alert id: absent or null are {', '.join(self.profile.alert_id)}"
+            raise PacketError(
+                Reason.MISSING_FIELD,
+                detail,
+                field=self.profile.alert_id[0],
+                survey=self.profile.survey,
+                object_id=object_id,
+            )
+        stamps: dict[Plane, NDArray[np.float32]] = {}
+        faults: dict[Plane, StampError] = {}
+        difference_name = ""
+        for plane, paths, there in self._cutouts:
+            try:
+                stamps[plane], name = self._stamp(record, paths, there)
+            except StampError as error:
+                error.survey, error.alert_id, error.object_id = self.profile.survey, alert_id, object_id
+                faults[plane] = error
+            else:
+                if plane is Plane.DIFFERENCE:
+                    difference_name = name
+        negative, flipped = self._sign(record, difference_name)
+        first_pixel = self.profile.detector.first_pixel
+        version = _first(record, self._version)
+        return Alert(
+            survey=self.profile.survey,
+            alert_id=alert_id,
+            object_id=object_id,
+            mjd_tai=self._mjd_tai(record),
+            ra=_number(_first(record, self._ra)),
+            dec=_number(_first(record, self._dec)),
+            negative=negative,
+            flipped=flipped,
+            x=_minus(_number(_first(record, self._x)), first_pixel),
+            y=_minus(_number(_first(record, self._y)), first_pixel),
+            nominal_size=self.profile.stamps.side,
+            stamps=stamps,
+            faults=faults,
+            schema_version=None if version is None else str(version),
+            packet=packet,
+        )
+
+    def alert_id(self, record: _Record) -> int | None:
+        """Give the alert's id, or ``None``.
+
+        An id that is no number (ATLAS) becomes the first 63 bits of its SHA-256.
+        """
+        raw = _first(record, self._alert_id)
+        if isinstance(raw, str):
+            if raw.lstrip("-").isascii() and raw.lstrip("-").isdecimal() and int(raw) in _INT64:
+                return int(raw)
+            return int.from_bytes(hashlib.sha256(raw.encode()).digest()[:8], "big") >> 1 if raw else None
+        if isinstance(raw, float):
+            return int(raw) if raw.is_integer() and int(raw) in _INT64 else None
+        return raw if isinstance(raw, int) else None
+
+    def object_id(self, record: _Record) -> str | None:
+        """Give the object's id, or ``None``; 0 and the empty string stand for none."""
+        for keys in self._object_id:
+            raw = _at(record, keys)
+            if raw:
+                return str(raw)
+        return None
+
+    def _stamp(
+        self, record: _Record, paths: Paths, there: tuple[_Keys, ...]
+    ) -> tuple[NDArray[np.float32], str]:
+        """Read one cutout; the file name comes back too, empty where there is none."""
+        field = paths[0] if paths else "cutout"
+        if not there:
+            detail = f"the schema has no {' or '.join(paths)}" if paths else "the survey has no such cutout"
+            raise StampError(Reason.STAMP_MISSING, detail, field=field)
+        for keys in there:
+            cutout = _at(record, keys)
+            if cutout is not None:
+                field = ".".join(keys)
+                break
+        else:
+            raise StampError(Reason.STAMP_MISSING, "null", field=".".join(there[0]))
+        name = ""
+        if isinstance(cutout, dict):
+            name = cutout.get("fileName") or ""
+            cutout = cutout.get("stampData")
+        if cutout is None:
+            raise StampError(Reason.STAMP_MISSING, "no stampData in it", field=field)
+        if not isinstance(cutout, bytes):
+            raise StampError(Reason.STAMP_NOT_FITS, f"{type(cutout).__name__} instead of bytes", field=field)
+        return read_stamp(cutout, field, self._limits), name
+
+    def _mjd_tai(self, record: _Record) -> float | None:
+        rule = self.profile.time
+        time = _number(_first(record, self._time))
+        if rule is None or time is None:
+            return None
+        mjd = mjd_tai(time, rule.scale)
+        if rule.at == "start":
+            exposure = _number(_first(record, self._exposure))
+            mjd += (rule.default_exposure if exposure is None else exposure) / 2 / DAY_S
+        return mjd
+
+    def _sign(self, record: _Record, difference_name: str) -> tuple[bool | None, bool]:
+        """Tell whether the source is negative, and whether its difference stamp was turned over."""
+        rule = self.profile.sign
+        turned: bool | None = None
+        if rule.flipped_name and rule.flipped_name in difference_name:
+            turned = True
+        elif rule.straight_name and rule.straight_name in difference_name:
+            turned = False
+        positive = _truth(_first(record, self._positive))
+        negative = (not positive) if positive is not None else _truth(_first(record, self._negative))
+        if negative is None:
+            negative = turned
+        if negative is None:
+            flux = _number(_first(record, self._flux))
+            negative = None if flux is None else flux < 0
+        if turned is None:
+            turned = rule.flipped == "negatives" and negative is True
+        return negative, turned
+
+
+def _at(record: _Record, keys: _Keys) -> Any:
+    value: Any = record
+    for key in keys:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def _first(record: _Record, paths: tuple[_Keys, ...]) -> Any:
+    """Give the first of some fields that is there and not null."""
+    for keys in paths:
+        value = _at(record, keys)
+        if value is not None:
+            return value
+    return None
+
+
+def _number(value: Any) -> float | None:
+    """Take a finite number as it is; anything else, NaN included, is as good as absent."""
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _minus(value: float | None, offset: float) -> float | None:
+    return None if value is None else value - offset
+
+
+def _truth(value: Any) -> bool | None:
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return True if word in _YES else False if word in _NO else None
+    if isinstance(value, (bool, int, float)) and not math.isnan(value):
+        return value > 0
+    return None

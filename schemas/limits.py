@@ -1,0 +1,39 @@
+"""How much we are willing to hold of one packet: checked before anything is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds for one packet; what exceeds them is refused with a reason.
+
+    The defaults leave an order of magnitude above anything a survey sends: LSST's packets reach 300 kB,
+    its largest cutout is 102 pixels wide, and a ZTF schema takes 26 kB.
+
+    Attributes
+    ----------
+    packet_bytes : int
+        A message or file as a whole.
+    header_bytes : int
+        The header of a container, its schema included; also a schema served by a registry.
+    block_bytes : int
+        One block of a container, once inflated.
+    record_bytes : int
+        One record.
+    records : int
+        Records in one container.
+    stamp_bytes : int
+        A cutout's FITS, once inflated: planes after the first included.
+    stamp_side : int
+        Rows or columns of a cutout, in pixels.
+    """
+
+    packet_bytes: int = 256 << 20
+    header_bytes: int = 512 << 10
+    block_bytes: int = 64 << 20
+    record_bytes: int = 16 << 20
+    records: int = 1_000_000
+    stamp_bytes: int = 16 << 20
+    stamp_side: int = 1024
