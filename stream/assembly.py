@@ -15,7 +15,7 @@ from space2vec.stream.answers import Answerer
 from space2vec.stream.batch import Opener
 from space2vec.stream.dry_run import DrySink
 from space2vec.stream.kafka_config import admin_properties, producer_properties, sink_cluster
-from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink
+from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, GroupMember
 from space2vec.stream.kafka_source import KafkaSource
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.output_topics import OutputTopics
@@ -47,25 +47,41 @@ def kafka_pipeline(settings: Settings, bundle: Bundle, scorer: Scorer, name: str
     KafkaError
         If the cluster cannot be reached, or cannot give the delivery asked for.
     """
-    reader = PacketReader(
-        writer_schemas(settings.schemas),
-        Profiles.load(settings.schemas.profiles),
-        survey=settings.schemas.survey,
-    )
     one_cluster = settings.sink.brokers in ("", settings.source.brokers)
     source = KafkaSource(settings.source) if one_cluster else SeatedSource(settings.source, settings.sink)
+    opener, answerer = opener_of(settings, bundle)
     return Pipeline(
         source,
-        Opener(reader, Preprocessor(bundle.manifest.input)),
+        opener,
         scorer,
-        Answerer(bundle, Annotator(), settings.sink, settings.schemas.survey),
-        _sink(settings, source, name),
+        answerer,
+        sink_of(settings, source, name),
         Ledger(settings.sink.ledger, name),
         settings.stream,
     )
 
 
-def _sink(settings: Settings, source: KafkaSource, name: str) -> Sink:
+def opener_of(settings: Settings, bundle: Bundle) -> tuple[Opener, Answerer]:
+    """What opens packets, and what answers them, by settings and bundle."""
+    reader = PacketReader(
+        writer_schemas(settings.schemas),
+        Profiles.load(settings.schemas.profiles),
+        survey=settings.schemas.survey,
+    )
+    return (
+        Opener(reader, Preprocessor(bundle.manifest.input)),
+        Answerer(bundle, Annotator(), settings.sink, settings.schemas.survey),
+    )
+
+
+def sink_of(settings: Settings, group: GroupMember, name: str) -> Sink:
+    """The sink that keeps the promise asked for, or the best one that the cluster can keep.
+
+    Raises
+    ------
+    KafkaError
+        If exactly once is asked for and cannot be had, or the cluster cannot be reached.
+    """
     if settings.stream.dry_run:
         return DrySink()
     delivery = settings.stream.delivery
@@ -73,7 +89,7 @@ def _sink(settings: Settings, source: KafkaSource, name: str) -> Sink:
     if delivery != "at-least-once":
         try:
             producer = Producer(producer_properties(settings.sink, settings.source, name))
-            sink = ExactlyOnceSink(producer, topics, source)
+            sink = ExactlyOnceSink(producer, topics, group)
         except KafkaError as error:
             if delivery == "exactly-once":
                 raise
@@ -83,4 +99,4 @@ def _sink(settings: Settings, source: KafkaSource, name: str) -> Sink:
             return sink
     log.info("delivery", promise="at least once", dedup_key="alert_id, sha256")
     producer = Producer(producer_properties(settings.sink, settings.source, None))
-    return AtLeastOnceSink(producer, topics, source)
+    return AtLeastOnceSink(producer, topics, group)

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka import KafkaError as Code
-from confluent_kafka import Message as KafkaMessage
 
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings, Settings
+from space2vec.stream.dead_letters import REDRIVEN
 from space2vec.stream.kafka_config import admin_properties, sink_cluster
 from space2vec.stream.protocols import Partition
 from space2vec.stream.seated_source import seat_topic
 from space2vec.stream.source_topics import source_partitions
 from space2vec.stream.tally import Finding, Tally
+from space2vec.stream.topic_reader import TopicReader
 
 _CALL_S = 30.0
 
@@ -70,13 +70,12 @@ def audit(settings: Settings, first: Mapping[Partition, int] | None = None) -> l
     partitions = sorted(source_partitions(settings.source))
     home = sink_cluster(settings.sink, settings.source)
     committed = _committed(settings, home, partitions)
-    source = _consumer(settings.source)
-    sink = _consumer(home)
+    source, sink = TopicReader(settings.source), TopicReader(home)
     try:
         accounts, tallies = _open(source, committed, first)
         _read_ledger(sink, settings.sink.ledger, accounts, tallies, begin_there=first is None)
-        for message in _messages(source, {p: (tallies[p].first, committed[p]) for p in committed}):
-            tallies[_partition(message)].source(message.offset())
+        for message in source.messages({p: (tallies[p].first, committed[p]) for p in committed}):
+            tallies[message.partition].source(message.offset)
         for topic in _output_topics(sink, settings):
             _read_outputs(sink, topic, tallies)
     finally:
@@ -92,29 +91,17 @@ def audit(settings: Settings, first: Mapping[Partition, int] | None = None) -> l
 
 
 def _open(
-    source: Consumer, committed: Mapping[Partition, int], first: Mapping[Partition, int] | None
+    source: TopicReader, committed: Mapping[Partition, int], first: Mapping[Partition, int] | None
 ) -> tuple[dict[Partition, Account], dict[Partition, Tally]]:
     accounts, tallies = {}, {}
+    spans: dict[Partition, tuple[int, int]] = {}
+    for topic in {partition.topic for partition in committed}:
+        spans |= source.spans(topic)
     for partition, end in committed.items():
-        begin = (first or {}).get(partition)
-        if begin is None:
-            begin = source.get_watermark_offsets(TopicPartition(*partition), timeout=_CALL_S)[0]
+        begin = (first or {}).get(partition, spans[partition][0])
         accounts[partition] = Account(partition, begin, end)
         tallies[partition] = Tally(begin)
     return accounts, tallies
-
-
-def _consumer(cluster: ClusterSettings) -> Consumer:
-    return Consumer(
-        admin_properties(cluster)
-        | {
-            "group.id": "space2vec-audit",  # never joined, never committed
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-        }
-    )
 
 
 def _committed(
@@ -134,50 +121,17 @@ def _committed(
     return {p: tp.offset for p, tp in zip(partitions, found, strict=True) if tp.offset >= 0}
 
 
-def _messages(consumer: Consumer, spans: Mapping[Partition, tuple[int, int]]) -> Iterator[KafkaMessage]:
-    """Every message of some partitions between two offsets, as read_committed readers see it."""
-    open_spans = {partition: span for partition, span in spans.items() if span[0] < span[1]}
-    consumer.assign([TopicPartition(*partition, begin) for partition, (begin, _) in open_spans.items()])
-    while open_spans:
-        for message in consumer.consume(1000, 1.0):
-            error = message.error()
-            partition = _partition(message)
-            if error is not None and error.code() != Code._PARTITION_EOF:  # noqa: SLF001
-                raise KafkaError(f"{partition}: {error.str()}")
-            end = open_spans.get(partition, (0, 0))[1]
-            if error is None and message.offset() < end:
-                yield message
-            if error is not None or message.offset() >= end - 1:
-                open_spans.pop(partition, None)
-    consumer.unassign()
-
-
-def _partition(message: KafkaMessage) -> Partition:
-    return Partition(message.topic(), message.partition())
-
-
-def _spans(consumer: Consumer, topic: str) -> dict[Partition, tuple[int, int]]:
-    metadata = consumer.list_topics(topic, timeout=_CALL_S).topics[topic]
-    if metadata.error is not None:
-        return {}
-    return {
-        Partition(topic, n): consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_CALL_S)
-        for n in metadata.partitions
-    }
-
-
-def _output_topics(consumer: Consumer, settings: Settings) -> list[str]:
+def _output_topics(reader: TopicReader, settings: Settings) -> list[str]:
     """Topics to count answers in: one kind of output is enough, and the dead letters."""
     templates = [settings.sink.classifications or settings.sink.annotated, settings.sink.rejected]
     patterns = [re.compile(re.escape(t).replace(r"\{survey\}", "[^.]+") + "$") for t in templates]
-    topics = consumer.list_topics(timeout=_CALL_S).topics
-    return sorted(name for name in topics if any(p.match(name) for p in patterns))
+    return [name for name in reader.topics() if any(p.match(name) for p in patterns)]
 
 
-def _read_outputs(consumer: Consumer, topic: str, tallies: Mapping[Partition, Tally]) -> None:
-    for message in _messages(consumer, _spans(consumer, topic)):
-        headers = dict(message.headers() or ())
-        if "source_offset" not in headers or "redriven_from" in headers:
+def _read_outputs(reader: TopicReader, topic: str, tallies: Mapping[Partition, Tally]) -> None:
+    for message in reader.messages(reader.spans(topic)):
+        headers = {name: value or b"" for name, value in message.headers}
+        if "source_offset" not in headers or REDRIVEN in headers:
             continue
         partition = Partition(headers["source_topic"].decode(), int(headers["source_partition"]))
         if partition in tallies:
@@ -186,7 +140,7 @@ def _read_outputs(consumer: Consumer, topic: str, tallies: Mapping[Partition, Ta
 
 
 def _read_ledger(
-    consumer: Consumer,
+    reader: TopicReader,
     topic: str,
     accounts: Mapping[Partition, Account],
     tallies: Mapping[Partition, Tally],
@@ -197,7 +151,7 @@ def _read_ledger(
         for account in accounts.values():
             account.ledger = -1
         return
-    lines = [json.loads(message.value()) for message in _messages(consumer, _spans(consumer, topic))]
+    lines = [json.loads(message.value) for message in reader.messages(reader.spans(topic))]
     lines = [line for line in lines if Partition(line["topic"], line["partition"]) in accounts]
     if begin_there:
         for partition, tally in tallies.items():

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from space2vec.schemas.errors import PacketError
 from space2vec.stream.protocols import Headers, Message, OutputRecord
 
 
+REDRIVEN = "redriven_from"
+"""Header of outputs that come of a dead letter: where that stood."""
+_OURS = {"reason", "detail", "field", "rejected_records", "rejected_at", "survey", "alert_id"}
+
+
 def source_headers(message: Message, records: int) -> Headers:
     """Headers that name the source message of an output, so that an audit finds gaps and doubles.
 
-    ``source_records`` says how many records the message holds: one, on every known stream.
+    ``source_records`` says how many records the message holds: one, on every known stream. A dead
+    letter on its way through again keeps the headers that it carries.
     """
+    if any(name == REDRIVEN for name, _ in message.headers):
+        return ()
     return (
         ("source_topic", message.partition.topic.encode()),
         ("source_partition", str(message.partition.number).encode()),
@@ -50,3 +59,18 @@ def dead_letter(topic: str, message: Message, errors: Sequence[PacketError], rec
         if value is not None:
             headers.append((name, str(value).encode()))
     return OutputRecord(topic, message.key, message.value, tuple(headers), message)
+
+
+def reason_of(message: Message) -> str:
+    """The reason code that a dead letter carries."""
+    return (dict(message.headers).get("reason") or b"").decode()
+
+
+def revived(letter: Message) -> Message:
+    """A dead letter as the message that it was, to be put through again.
+
+    Its own place is what is tracked; the headers name the message it was, and that it comes again.
+    """
+    kept = tuple((name, value) for name, value in letter.headers if name not in _OURS and name != REDRIVEN)
+    place = f"{letter.partition.topic}/{letter.partition.number}/{letter.offset}".encode()
+    return replace(letter, headers=(*kept, (REDRIVEN, place)))

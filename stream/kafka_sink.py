@@ -159,12 +159,13 @@ class ExactlyOnceSink:
         self._begin()
         self._writer.flush()
         positions = self._group.positions(offsets)
-        self._call(
-            lambda: self._producer.send_offsets_to_transaction(
-                positions, self._group.group_metadata(), _PATIENCE_S
-            ),
-            "send_offsets_to_transaction",
-        )
+        if positions:
+            self._call(
+                lambda: self._producer.send_offsets_to_transaction(
+                    positions, self._group.group_metadata(), _PATIENCE_S
+                ),
+                "send_offsets_to_transaction",
+            )
         self._call(lambda: self._producer.commit_transaction(_PATIENCE_S), "commit_transaction")
         self._open = False
 

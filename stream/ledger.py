@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -43,12 +42,14 @@ class Entry:
     next: int
     counts: Counts = field(default_factory=Counts)
     silent: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
 
     def add(self, offset: int, counts: Counts) -> None:
         """Count one message."""
         self.first = min(self.first, offset)
         self.next = max(self.next, offset + 1)
         self.counts.add(counts)
+        self.offsets.append(offset)
         if counts.empty or (counts.duplicates and not counts.answered):
             self.silent.append(offset)
 
@@ -62,9 +63,12 @@ class Ledger:
         Ledger topic; empty: counts are kept, but no records made.
     worker : str
         Who writes.
+    listing : bool
+        Whether to list every offset: for dead letters put through again, which are few and picked.
     """
 
-    def __init__(self, topic: str, worker: str) -> None:
+    def __init__(self, topic: str, worker: str, *, listing: bool = False) -> None:
+        self._listing = listing
         self._topic = topic
         self._worker = worker
         self._entries: dict[tuple[Partition, str], Entry] = {}
@@ -105,9 +109,10 @@ class Ledger:
         self._entries.clear()
         self._last = None
 
-    def _line(self, partition: Partition, night: str, entry: Entry) -> Mapping[str, object]:
+    def _line(self, partition: Partition, night: str, entry: Entry) -> dict[str, object]:
         counts = entry.counts
-        return {
+        listed = {"offsets": entry.offsets} if self._listing else {}
+        return listed | {
             "night": night,
             "topic": partition.topic,
             "partition": partition.number,

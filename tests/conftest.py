@@ -275,13 +275,13 @@ def topics_at() -> Callable[[str], Topics]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
-    """A Ray of two CPUs and two GPUs in name only, on this machine; gives the ``ray`` module."""
+    """A Ray of eight CPUs and two GPUs in name only, on this machine; gives the ``ray`` module."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, at import and start
         import ray
 
         ray.init(
-            num_cpus=2,
+            num_cpus=8,
             num_gpus=2,
             object_store_memory=200 << 20,
             include_dashboard=False,

@@ -117,7 +117,7 @@ def run(
         },
     }
     settings = load_settings(config, overrides)
-    with _draining_on_signals() as stop:
+    with draining_on_signals() as stop:
         summary = run_application(settings, stop, _Reporter())
     _say(summary, json_)
     return UNFINISHED if summary.unanswered else OK
@@ -136,7 +136,7 @@ def _options(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 @contextmanager
-def _draining_on_signals() -> Iterator[Event]:
+def draining_on_signals() -> Iterator[Event]:
     """Give an event that the first SIGTERM or SIGINT sets; the second ends the process."""
     stop = Event()
 

@@ -1,0 +1,178 @@
+"""Putting dead letters through again, each once, whatever was picked before.
+
+A redrive reads a dead-letter topic from its beginning to its end. The ledger lists the dead letters
+that earlier redrives have answered, written in the same transaction as their answers, so a redrive
+that was stopped, or that picked other reasons, is simply run again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from threading import Event
+
+from confluent_kafka import TopicPartition
+
+from space2vec.schemas.errors import KafkaError
+from space2vec.schemas.settings import Settings
+from space2vec.stream.assembly import opener_of, sink_of
+from space2vec.stream.counts import Counts
+from space2vec.stream.dead_letters import reason_of, revived
+from space2vec.stream.kafka_config import sink_cluster
+from space2vec.stream.ledger import Ledger
+from space2vec.stream.local_scorer import LocalScorer
+from space2vec.stream.pipeline import Pipeline
+from space2vec.stream.protocols import Message, Partition, PartitionListener
+from space2vec.stream.topic_reader import TopicReader
+from space2vec.workers.backends import open_backend
+from space2vec.workers.bundle import load_bundle
+
+
+class DeadLetterSource:
+    """The dead letters of one topic that are wanted and not yet answered.
+
+    Parameters
+    ----------
+    reader : TopicReader
+        Of the sink's cluster.
+    topic : str
+        Dead-letter topic.
+    done : mapping of Partition to set of int
+        Offsets that earlier redrives have answered.
+    wanted : callable
+        Which of the others to put through.
+    """
+
+    def __init__(
+        self,
+        reader: TopicReader,
+        topic: str,
+        done: Mapping[Partition, AbstractSet[int]],
+        wanted: Callable[[Message], bool],
+    ) -> None:
+        self._done = done
+        self._wanted = wanted
+        self._reader = reader
+        self._spans = reader.spans(topic)
+        if not self._spans:
+            raise KafkaError(f"no topic {topic}")
+        self._letters = reader.messages(self._spans)
+        self._exhausted = False
+
+    def subscribe(self, listener: PartitionListener) -> None:
+        """Every partition is ours: a second redrive of the same group fences this one's producer."""
+        listener.assigned(list(self._spans))
+
+    def poll(self, limit: int, timeout: float) -> list[Message]:
+        """The next wanted letters, as the messages that they were."""
+        taken: list[Message] = []
+        while len(taken) < limit:
+            letter = next(self._letters, None)
+            if letter is None:
+                self._exhausted = True
+                break
+            if letter.offset not in self._done.get(letter.partition, ()) and self._wanted(letter):
+                taken.append(revived(letter))
+        return taken
+
+    def rewind(self, offsets: Mapping[Partition, int]) -> None:
+        """Read again from these offsets."""
+        self._letters = self._reader.messages(
+            {p: (offsets.get(p, begin), end) for p, (begin, end) in self._spans.items()}
+        )
+        self._exhausted = False
+
+    def at_end(self) -> frozenset[Partition]:
+        """All partitions, once every letter has been handed out."""
+        return frozenset(self._spans) if self._exhausted else frozenset()
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+    # ---- as a sink sees it: the ledger alone says what is done, no group has offsets here ----
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Nothing to commit."""
+
+    def positions(self, offsets: Mapping[Partition, int]) -> list[TopicPartition]:
+        """No offsets go into the transaction."""
+        return []
+
+    def group_metadata(self) -> object:
+        """Never asked for, since there are no positions."""
+        raise NotImplementedError
+
+
+def redrive(
+    settings: Settings, topic: str, reasons: AbstractSet[str], since_ms: int, until_ms: int, stop: Event
+) -> Counts:
+    """Put the dead letters of a topic through again.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the run, as mended.
+    topic : str
+        Dead-letter topic.
+    reasons : set of str
+        Reason codes to pick; empty: all.
+    since_ms, until_ms : int
+        Times of rejection to pick, milliseconds since 1970.
+    stop : Event
+        Set to stop early; what is done stays done.
+
+    Returns
+    -------
+    Counts
+        Of the letters put through; those rejected again are dead letters anew.
+
+    Raises
+    ------
+    KafkaError
+        If the topic does not exist or the cluster cannot be reached.
+    """
+
+    def wanted(letter: Message) -> bool:
+        at = letter.timestamp_ms or 0
+        return (not reasons or reason_of(letter) in reasons) and since_ms <= at < until_ms
+
+    reader = TopicReader(sink_cluster(settings.sink, settings.source))
+    try:
+        done = answered_letters(reader, settings.sink.ledger, topic)
+        source = DeadLetterSource(reader, topic, done, wanted)
+        bundle = load_bundle(settings.model.bundle)
+        opener, answerer = opener_of(settings, bundle)
+        name = f"{settings.source.group}.redrive"
+        pipeline = Pipeline(
+            source,
+            opener,
+            LocalScorer(open_backend(bundle, settings.model.device, settings.model.threads)),
+            answerer,
+            sink_of(settings, source, name),
+            Ledger(settings.sink.ledger, name, listing=True),
+            settings.stream,
+        )
+        pipeline.run(_UntilFinished(pipeline, stop))
+    finally:
+        reader.close()
+    return pipeline.counts
+
+
+def answered_letters(reader: TopicReader, ledger: str, topic: str) -> dict[Partition, set[int]]:
+    """Offsets of a dead-letter topic that the ledger lists as put through."""
+    done: dict[Partition, set[int]] = {}
+    for message in reader.messages(reader.spans(ledger)):
+        line = json.loads(message.value)
+        if line["topic"] == topic:
+            done.setdefault(Partition(topic, line["partition"]), set()).update(line.get("offsets", ()))
+    return done
+
+
+class _UntilFinished(Event):
+    def __init__(self, pipeline: Pipeline, stop: Event) -> None:
+        super().__init__()
+        self._pipeline, self._stop = pipeline, stop
+
+    def is_set(self) -> bool:
+        return self._stop.is_set() or bool(self._pipeline.finished)

@@ -1,0 +1,104 @@
+"""Reading whole topics, outside any group, as read_committed readers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as Code
+
+from space2vec.schemas.errors import KafkaError
+from space2vec.schemas.settings import ClusterSettings
+from space2vec.stream.kafka_config import admin_properties
+from space2vec.stream.protocols import Message, Partition
+
+_CALL_S = 30.0
+
+Spans = Mapping[Partition, tuple[int, int]]
+"""Per partition, the offsets to read from and up to."""
+
+
+class TopicReader:
+    """Reads spans of partitions; joins no group and commits nothing.
+
+    Parameters
+    ----------
+    cluster : ClusterSettings
+        Where the topics are.
+    """
+
+    def __init__(self, cluster: ClusterSettings) -> None:
+        self._consumer = Consumer(
+            admin_properties(cluster)
+            | {
+                "group.id": "space2vec-reader",  # librdkafka wants a name; no group is joined
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+            }
+        )
+
+    def topics(self) -> list[str]:
+        """Names of all topics."""
+        return sorted(self._consumer.list_topics(timeout=_CALL_S).topics)
+
+    def spans(self, topic: str) -> dict[Partition, tuple[int, int]]:
+        """Where each partition of a topic begins and ends now; empty if there is no such topic.
+
+        Raises
+        ------
+        KafkaError
+            If the cluster cannot be reached.
+        """
+        try:
+            metadata = self._consumer.list_topics(topic, timeout=_CALL_S).topics[topic]
+            if metadata.error is not None:
+                return {}
+            return {
+                Partition(topic, n): self._consumer.get_watermark_offsets(
+                    TopicPartition(topic, n), timeout=_CALL_S
+                )
+                for n in metadata.partitions
+            }
+        except KafkaException as error:
+            raise KafkaError(f"{topic}: {error.args[0].str()}") from error
+
+    def messages(self, spans: Spans) -> Iterator[Message]:
+        """Every message in the spans; control records and what was compacted away are not among them.
+
+        Raises
+        ------
+        KafkaError
+            If a partition cannot be read.
+        """
+        left = {partition: end for partition, (begin, end) in spans.items() if begin < end}
+        self._consumer.assign([TopicPartition(*p, spans[p][0]) for p in left])
+        while left:
+            for kafka in self._consumer.consume(1000, 1.0):
+                partition, offset, error = (
+                    Partition(kafka.topic(), kafka.partition()),
+                    kafka.offset(),
+                    kafka.error(),
+                )
+                if error is not None and error.code() != Code._PARTITION_EOF:  # noqa: SLF001
+                    raise KafkaError(f"{partition}: {error.str()}")
+                end = left.get(partition, 0)
+                if error is None and offset < end:
+                    kind, timestamp = kafka.timestamp()
+                    headers = tuple(kafka.headers() or ())
+                    yield Message(
+                        partition,
+                        offset,
+                        kafka.value() or b"",
+                        kafka.key(),
+                        timestamp if kind else None,
+                        headers,
+                    )
+                if error is not None or offset >= end - 1:
+                    left.pop(partition, None)
+        self._consumer.unassign()
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._consumer.close()

@@ -1,0 +1,66 @@
+"""Alerts for the tests of the stream: made here, in both framings, with answers that can be told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from space2vec.training.packets import lsst_packet, ztf_packet
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One message to publish, and the alert in it (``None``: it should be rejected)."""
+
+    survey: str
+    alert_id: int | None
+    packet: bytes
+
+
+def triplet(rng: np.random.Generator, size: int, flux: float) -> list[np.ndarray]:
+    """A point source of some flux on noise of 1, in science and difference."""
+    y, x = np.mgrid[:size, :size] - size // 2
+    source = flux * np.exp(-(x**2 + y**2) / (2 * 0.9**2))
+    noise = rng.normal(size=(3, size, size))
+    return list((noise + np.stack([source, np.zeros_like(source), source])).astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def make_alerts():
+    """Give a function ``(ztf, lsst, seed, poison)`` that makes so many messages of each survey."""
+
+    def make(ztf: int = 0, lsst: int = 0, seed: int = 1, poison: int = 0) -> list[Sent]:
+        rng = np.random.default_rng(seed)
+        base = seed * 1_000_000
+        sent = []
+        for i in range(ztf):
+            packet = ztf_packet(
+                *triplet(rng, 63, rng.uniform(0, 60)),
+                alert_id=base + i,
+                object_id=f"ZTF26{i:07d}",
+                jd=2461300.7,
+                ra=150.0,
+                dec=2.0,
+            )
+            sent.append(Sent("ztf", base + i, packet))
+        for i in range(lsst):
+            packet = lsst_packet(
+                *triplet(rng, 30, rng.uniform(0, 60)),
+                alert_id=base + i,
+                object_id=10 * base + i,
+                mjd_tai=61300.2,
+                ra=150.0,
+                dec=2.0,
+                history=2,
+            )
+            sent.append(Sent("lsst", base + i, packet))
+        for i in range(poison):
+            whole = sent[i].packet
+            broken = [b"not an alert", whole[: len(whole) // 2], b"\x00\x00\x00\xff\xff junk", b""][i % 4]
+            sent.append(Sent("unknown", None, broken))
+        rng.shuffle(sent)  # type: ignore[arg-type]
+        return sent
+
+    return make
