@@ -167,7 +167,7 @@ def golden_stamps(seed: int) -> NDArray[np.float32]:
     candidates = generate("ztf", 200, seed)
     rng = np.random.default_rng(seed)
     rows = np.concatenate([np.flatnonzero(candidates.real)[:6], np.flatnonzero(~candidates.real)[:6]])
-    stamps = candidates.stamps[rows].copy()
+    stamps: NDArray[np.float32] = candidates.stamps[rows].copy()
     befall(stamps[::3], rng)
     stamps[5, :, :, 40:] = np.nan
     stamps[11, 1] = np.nan
