@@ -106,6 +106,9 @@ class StreamSettings(_Section):
     delivery: Literal["auto", "exactly-once", "at-least-once"] = Field(
         "auto", description="auto: exactly once where the sink's cluster allows it"
     )
+    dedup_window: int = Field(
+        0, ge=0, description="drop alerts whose id is among the last so many that this worker answered; 0: none"
+    )
     instance: str = Field(
         "", description="name of this deployment, unique in the group; empty: host and process"
     )

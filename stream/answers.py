@@ -24,10 +24,11 @@ from space2vec.workers.scores import Scores
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes out for one message, and how it counts."""
+    """What goes out for one message, how it counts, and which alerts (survey and id) it answers."""
 
     records: list[OutputRecord]
     counts: Counts
+    alerts: tuple[tuple[str, int], ...] = ()
 
 
 class Answerer:
@@ -106,7 +107,8 @@ class Answerer:
             records.append(
                 dead_letter(self._sink.rejected.format(survey=survey), message, errors, len(outcomes))
             )
-        return Answer(records, counts)
+        alerts = tuple((o.alert.survey, o.alert.alert_id) for o in outcomes if o.alert is not None)
+        return Answer(records, counts, alerts)
 
     def _records(
         self, message: Message, alert: Alert, annotation: Annotation, status: str, of: int

@@ -9,7 +9,6 @@ from dataclasses import replace
 from space2vec.schemas.errors import PacketError
 from space2vec.stream.protocols import Headers, Message, OutputRecord
 
-
 REDRIVEN = "redriven_from"
 """Header of outputs that come of a dead letter: where that stood."""
 _OURS = {"reason", "detail", "field", "rejected_records", "rejected_at", "survey", "alert_id"}

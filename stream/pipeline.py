@@ -33,6 +33,7 @@ from space2vec.stream.protocols import (
     Sink,
     Source,
 )
+from space2vec.stream.window import Window
 from space2vec.workers.scores import Scores
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ class Pipeline:
         self._held: list[Message] = []  # consumed, but their writer schema cannot be had now
         self._refused: dict[tuple[Partition, int], str] = {}
         self._ledger = ledger
+        self._window = Window(settings.dedup_window)
         self._last_commit = time.monotonic()
         self._aborts = 0
         self._failed = False
@@ -146,9 +148,10 @@ class Pipeline:
             answers = self._answers(batch, scores)
             for message, claim, answer in zip(batch.messages, batch.claims, answers, strict=True):
                 if claim.live:
-                    self._sink.write(answer.records)
+                    admitted = self._window.admit(answer)
+                    self._sink.write(admitted.records)
                     self._tracker.finish(claim)
-                    self._ledger.note(message, answer.counts)
+                    self._ledger.note(message, admitted.counts)
 
     def _answers(self, batch: Batch, scores: Scores | None) -> list[Answer]:
         answers = self._answerer.answer(batch, scores)
@@ -170,6 +173,7 @@ class Pipeline:
             self._tracker.committed(offsets)
             self.counts.add(self._ledger.total)
             self._ledger.clear()
+            self._window.commit()
             self._aborts = 0
             self._refused.clear()
         self._last_commit = time.monotonic()
@@ -205,6 +209,7 @@ class Pipeline:
         self._sink.abort()
         self._in_flight.clear()
         self._ledger.clear()
+        self._window.void()
         offsets = self._tracker.restart()
         self._held = [message for message in self._held if message.partition not in offsets]
         self._source.rewind(offsets)
