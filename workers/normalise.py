@@ -65,7 +65,7 @@ def window(shape: tuple[int, int], source: tuple[int, int], size: int) -> Window
     shape : (int, int)
         Rows and columns of the stamp.
     source : (int, int)
-        Row and column of the source in it.
+        Row and column of the source, which lies in it.
     size : int
         Side of the canvas.
     """
@@ -98,11 +98,16 @@ def normalise_planes(
     out : (M, window rows, window cols) float32
         Where the result is written.
     """
-    values = planes.reshape(len(planes), -1)
+    count = len(planes)
+    if not planes.size:
+        return PlaneReport(
+            np.zeros(count, bool), np.zeros(count, bool), np.ones(count, bool), np.ones(count, bool)
+        )
+    values = planes.reshape(count, -1)
     with np.errstate(over="ignore", invalid="ignore"):
         # One sum per plane tells whether any pixel is NaN or infinite.
         ragged = np.flatnonzero(~np.isfinite(values.sum(axis=1)))
-        infinite = np.zeros(len(planes), bool)
+        infinite = np.zeros(count, bool)
         infinite[ragged] = np.isinf(values[ragged]).any(axis=1)
         if infinite.any():
             values[np.isinf(values)] = np.nan
@@ -120,12 +125,12 @@ def normalise_planes(
         np.multiply(inside, scale[:, None, None], out=packed)
         _arcsinh_clipped(packed, rule.clip, out)
 
-    holes = np.zeros(len(planes), bool)
+    holes = np.zeros(count, bool)
     if ragged.size:
         holes[ragged] = np.isnan(inside[ragged]).any(axis=(1, 2))
         np.copyto(out, 0.0, where=np.isnan(out))
     noiseless = ~(deviation > 0)
-    blank = np.zeros(len(planes), bool)
+    blank = np.zeros(count, bool)
     for row in np.flatnonzero(noiseless):
         blank[row] = not np.any(np.nan_to_num(values[row]))
     return PlaneReport(holes, infinite, noiseless, blank)

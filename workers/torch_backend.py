@@ -49,8 +49,11 @@ class TorchBackend:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise ModelError(f"{where}: does not fit {manifest.architecture.kind}: {error}") from error
-        # torch's stubs do not know memory_format here.
-        network.to(self._torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        try:
+            # torch's stubs do not know memory_format here.
+            network.to(self._torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+            raise ModelError(f"device {device}: torch cannot use it: {error}") from error
         self._network = network
         self._temperature = manifest.calibration.temperature
         self._staging = torch.empty(0, pin_memory=False)
