@@ -7,10 +7,12 @@ file and gives no access to a record's bytes, which annotating needs; hence our 
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import cramjam
 
@@ -173,6 +175,11 @@ def _inflated(codec: str, count: int, block: bytes, damage: str | None, limits: 
         detail = f"{codec} block: {type(error).__name__}: {error}"
         raise PacketError(Reason.DAMAGED_CONTAINER, detail[:500]) from None
     return Block(count, datums, damage or (None if whole else f"{codec} block is cut short"))
+
+
+def compact_json(schema: Any) -> str:
+    """Write a schema as JSON without spaces, as it goes into a header."""
+    return json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
 
 
 def container_header(schema: str, codec: str = "null") -> bytes:

@@ -6,7 +6,6 @@ cutouts. Every number that the caller does not give is a plausible constant.
 
 from __future__ import annotations
 
-import json
 import struct
 from functools import cache, lru_cache
 from io import BytesIO
@@ -17,7 +16,7 @@ import fastavro
 import numpy as np
 from numpy.typing import NDArray
 
-from space2vec.schemas.container import container_header, write_container
+from space2vec.schemas.container import compact_json, container_header, write_container
 from space2vec.schemas.varint import encode_long
 from space2vec.training.packet_schemas import lsst_writer_schema, ztf_writer_schema
 
@@ -275,7 +274,7 @@ def _parts(survey: str, version: str) -> dict[str, Any]:
 
 @cache
 def _ztf_header(schema: str, codec: str) -> bytes:
-    return container_header(json.dumps(ztf_writer_schema(schema)), codec)
+    return container_header(compact_json(ztf_writer_schema(schema)), codec)
 
 
 def _string(text: str) -> bytes:

@@ -1,0 +1,59 @@
+"""An annotation as Avro: the record that is appended to alerts, and its part in a classification record."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+import fastavro
+
+from space2vec.schemas.annotation import Annotation
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECONDS = 1_000_000
+
+
+@cache
+def our_schema(name: str) -> dict[str, Any]:
+    """Read one of the schemas that we publish: ``annotation`` or ``classification``."""
+    text = files("space2vec.schemas").joinpath("avsc", f"{name}.avsc").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+@cache
+def parsed_schema(name: str) -> Any:
+    """Give the same for fastavro's writers and readers."""
+    return fastavro.parse_schema(our_schema(name), _force=True)
+
+
+def annotation_fields(annotation: Annotation) -> dict[str, Any]:
+    """Give an annotation as Avro's values: the fields that both our schemas have."""
+    since = annotation.classified_at - _EPOCH
+    micros = (since.days * 86400 + since.seconds) * _MICROSECONDS + since.microseconds
+    return {
+        "classifier": annotation.classifier,
+        "version": annotation.version,
+        "sha256": annotation.sha256,
+        "score": annotation.score,
+        "logit": annotation.logit,
+        "spread": annotation.spread,
+        "classifications": [
+            {"label": label, "classId": None, "probability": probability}
+            for label, probability in annotation.classes.items()
+        ],
+        "flags": annotation.flags,
+        "embedding": annotation.embedding,
+        "classified_at": micros,
+    }
+
+
+def encode_annotation(annotation: Annotation) -> bytes:
+    """Encode one annotation, without any framing."""
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, parsed_schema("annotation"), annotation_fields(annotation))
+    return buffer.getvalue()
