@@ -21,7 +21,6 @@ from space2vec.stream.exit_codes import FAILED, INTERRUPTED, OK, USAGE, exit_cod
 VERBS: Final = {
     "run": "Join a consumer group and classify its alerts until told to stop.",
     "audit": "Prove from the topics that nothing is missing and nothing doubled.",
-    "audit": "Prove from the topics that nothing is missing and nothing doubled.",
     "redrive": "Put dead letters through again, each once.",
     "score": "Score alert packets in files; no Kafka needed.",
     "inspect": "Show what is in a packet: framing, schema, ids, stamps, faults.",

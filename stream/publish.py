@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError as Delivery
@@ -36,13 +36,32 @@ class Publisher:
             | properties
         )
         self._refused: str | None = None
-        self.acknowledged = 0
 
-    def send(self, topic: str, key: str, value: bytes, headers: Mapping[str, str]) -> None:
-        """Queue one message, waiting while the queue is full."""
+    def send(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Mapping[str, str],
+        acknowledged: Callable[[Message], object] = lambda _: None,
+    ) -> None:
+        """Queue one message, waiting while the queue is full.
+
+        Parameters
+        ----------
+        acknowledged : callable
+            Told of the message once the broker has it; the message then knows its offset and time.
+        """
+
+        def on_delivery(error: Delivery | None, message: Message) -> None:
+            if error is None:
+                acknowledged(message)
+            else:
+                self._refused = f"{topic}: {error.str()}"
+
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=dict(headers), on_delivery=self._delivered)
+                self._producer.produce(topic, value, key, headers=dict(headers), on_delivery=on_delivery)
                 break
             except BufferError:
                 self._producer.poll(0.1)
@@ -63,12 +82,6 @@ class Publisher:
             raise KafkaError(f"a message was refused: {self._refused}")
         if left:
             raise KafkaError(f"{left} messages unacknowledged after {FLUSH_S:g} s")
-
-    def _delivered(self, error: Delivery | None, message: Message) -> None:
-        if error is None:
-            self.acknowledged += 1
-        else:
-            self._refused = f"{message.topic()}: {error.str()}"
 
 
 def paced(things: Iterable[T], rate: float | None) -> Iterator[T]:

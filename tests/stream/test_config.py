@@ -9,15 +9,6 @@ from space2vec.stream.config import MASK, explain_settings, load_settings, setti
 from space2vec.stream.kafka_env import kafka_environment, property_name
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for variable in list(os.environ):
-        if variable.startswith(("SPACE2VEC_", "KAFKA_")):
-            monkeypatch.delenv(variable)
-
-
 def write(folder: Path, text: str, name: str = "space2vec.toml") -> Path:
     path = folder / name
     path.write_text(text)
