@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 
@@ -18,6 +18,7 @@ from space2vec.schemas.limits import Limits
 from space2vec.schemas.packet import Framing, Packet, WriterSchema
 from space2vec.schemas.profiles import Profiles
 from space2vec.schemas.settings import SchemaSettings
+from space2vec.schemas.two_ended import TwoEndedReader
 from space2vec.schemas.varint import decode_long
 from space2vec.schemas.writers import WriterSchemas, writer_schemas
 
@@ -38,6 +39,9 @@ class PacketReader:
         What we are willing to hold of one packet.
     survey : str, optional
         Take every packet to be of this survey instead of looking at its fields.
+    two_ended : bool
+        Whether to leave out histories where the layout allows it. The alerts are the same without; it is
+        there to show that.
     """
 
     def __init__(
@@ -46,13 +50,16 @@ class PacketReader:
         profiles: Profiles | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         survey: str | None = None,
+        *,
+        two_ended: bool = True,
     ) -> None:
         self._writers = writers if writers is not None else writer_schemas(SchemaSettings())
         self._profiles = profiles if profiles is not None else Profiles.load()
         self._limits = limits
         self._survey = self._profiles[survey] if survey is not None else None
         self._headers = HeaderReader(limits)
-        self._extractor = lru_cache(_SCHEMAS_IN_USE)(self._make_extractor)
+        self._two_ended = two_ended
+        self._layout = lru_cache(_SCHEMAS_IN_USE)(self._work_out)
 
     def read(self, raw: bytes) -> Iterator[Alert | PacketError]:
         """Open one message, or a file's content.
@@ -139,39 +146,67 @@ class PacketReader:
         if size > self._limits.record_bytes:
             detail = f"record of {size} bytes; the limit is {self._limits.record_bytes}"
             return PacketError(Reason.TOO_LARGE, detail)
+        layout = None
         try:
-            record, length = _decode(packet.body, packet.writer)
+            layout = self._layout(packet.writer, _branch(packet))
+            record = layout.short_cut.read(packet.body) if layout.short_cut is not None else None
+            if record is None:
+                record, length = _decode(packet.body, packet.writer)
+                if length != size:
+                    detail = f"{size - length} of {size} bytes are left over"
+                    raise PacketError(Reason.TRAILING_BYTES, detail)
+            return layout.extractor.alert(record, packet)
         except PacketError as error:
+            if layout is not None:
+                layout.identify(error, packet.body)
             return error
-        alert = self._alert(record, packet)
-        if length == size:
-            return alert
-        known = {"survey": alert.survey, "alert_id": alert.alert_id, "object_id": alert.object_id}
-        detail = f"{size - length} of {size} bytes are left over"
-        return PacketError(Reason.TRAILING_BYTES, detail, **known)  # type: ignore[arg-type]
 
     def _alert(self, record: Any, packet: Packet) -> Alert | PacketError:
         try:
-            branch = _branch(packet)
-            return self._extractor(packet.writer, branch).alert(record, packet)
+            return self._layout(packet.writer, _branch(packet)).extractor.alert(record, packet)
         except PacketError as error:
             return error
 
-    def _make_extractor(self, writer: WriterSchema, branch: int | None) -> Extractor:
+    def _work_out(self, writer: WriterSchema, branch: int | None) -> _Layout:
+        """Find the survey's profile, and what of it the schema has."""
         tree = SchemaTree(writer.parsed)
         top = writer.parsed if branch is None else writer.parsed[branch]
         present: set[str] = set()
         for record in tree.records(top):
             present |= tree.paths(record)
         profile = self._survey if self._survey is not None else self._profiles.match(present)
-        return Extractor(profile, present, self._limits)
+        extractor = Extractor(profile, present, self._limits)
+        short_cut = TwoEndedReader.compile(writer, extractor) if self._two_ended else None
+        return _Layout(extractor, short_cut)
+
+
+class _Layout(NamedTuple):
+    """How to read datums of one writer schema."""
+
+    extractor: Extractor
+    short_cut: TwoEndedReader | None
+
+    def identify(self, error: PacketError, body: bytes) -> None:
+        """Add to an error what can be known of the alert."""
+        error.survey = self.extractor.profile.survey
+        if error.alert_id is None and self.short_cut is not None:
+            front = self.short_cut.front(body)
+            error.alert_id = self.extractor.alert_id(front)
+            error.object_id = self.extractor.object_id(front)
 
 
 def _branch(packet: Packet) -> int | None:
     """Tell which branch of a union at the top a datum is of."""
-    if isinstance(packet.writer.parsed, list):
-        return decode_long(packet.body, 0)[0]
-    return None
+    branches = packet.writer.parsed
+    if not isinstance(branches, list):
+        return None
+    try:
+        branch, _ = decode_long(packet.body, 0)
+    except ValueError as error:
+        raise PacketError(Reason.BAD_RECORD, str(error)) from None
+    if not 0 <= branch < len(branches):
+        raise PacketError(Reason.BAD_RECORD, f"branch {branch} of a union of {len(branches)}")
+    return branch
 
 
 def _decode(datums: bytes, writer: WriterSchema) -> tuple[Any, int]:

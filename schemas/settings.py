@@ -107,7 +107,9 @@ class StreamSettings(_Section):
         "auto", description="auto: exactly once where the sink's cluster allows it"
     )
     dedup_window: int = Field(
-        0, ge=0, description="drop alerts whose id is among the last so many that this worker answered; 0: none"
+        0,
+        ge=0,
+        description="drop alerts whose id is among the last so many that this worker answered; 0: none",
     )
     instance: str = Field(
         "", description="name of this deployment, unique in the group; empty: host and process"
