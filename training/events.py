@@ -103,11 +103,18 @@ def inject(
     deposit(change, points.x, points.y, points.flux)
     for flux in _fluxes(rng, "asteroid", limit):
         x, y = rng.uniform(low, high, 2)
-        length, angle = rng.choice([0.0, rng.uniform(0.0, 1.2 * fwhm)]), rng.uniform(0, math.pi)
-        steps = np.linspace(-0.5, 0.5, 7) * length
-        deposit(change, x + steps * math.cos(angle), y + steps * math.sin(angle), np.full(7, flux / 7))
+        _asteroid(rng, change, x, y, flux, rng.choice([0.0, rng.uniform(0.0, 1.2 * fwhm)]))
         ledger.add(x, y, flux, "asteroid")
     return ledger.truth()
+
+
+def _asteroid(
+    rng: np.random.Generator, change: NDArray[np.float32], x: float, y: float, flux: float, length: float
+) -> None:
+    """Deposit a point that moved by ``length`` pixels while the shutter was open."""
+    angle = rng.uniform(0, math.pi)
+    steps = np.linspace(-0.5, 0.5, 7) * length
+    deposit(change, x + steps * math.cos(angle), y + steps * math.sin(angle), np.full(7, flux / 7))
 
 
 def _fluxes(rng: np.random.Generator, kind: str, limit: float) -> NDArray[np.float64]:

@@ -197,7 +197,7 @@ def train(recipe: Recipe, out: Path, *, version: str, processes: int, console: C
         losses=losses,
         temperature=temperature,
         held_out={
-            survey: test_half(logits[survey] / np.float32(temperature), held)
+            survey: performance_on_rest(logits[survey] / np.float32(temperature), held)
             for survey, held in held_out.items()
         },
         wall_s=time.monotonic() - began,
@@ -228,7 +228,7 @@ def calibrate(logits: dict[str, NDArray[np.float32]], held_out: dict[str, Exampl
     )
 
 
-def test_half(logit: NDArray[np.float32], held: Examples) -> Performance:
+def performance_on_rest(logit: NDArray[np.float32], held: Examples) -> Performance:
     """Performance on the held-out candidates that did not set the temperature."""
     rows = np.flatnonzero(held.counted)[1::2]
     return performance(logit[rows], held.real[rows])
