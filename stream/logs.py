@@ -111,6 +111,10 @@ def configure_logs(level: int = logging.INFO, *, out: TextIO | None = None) -> N
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
+    rays = logging.getLogger("ray")  # keeps to itself once Ray is imported
+    rays.handlers.clear()
+    rays.propagate = True
+    rays.setLevel(logging.NOTSET)
     logging.getLogger("space2vec").setLevel(level)
     structlog.configure(
         processors=[

@@ -93,11 +93,11 @@ def simulate(
 def _publish(to: str, alerts: Iterable[SimulatedAlert], kafka: KafkaFlags, config: Path | None) -> None:
     from space2vec.schemas.settings import SinkSettings
     from space2vec.stream.config import load_settings
-    from space2vec.stream.kafka_config import cluster_properties
+    from space2vec.stream.kafka_config import admin_properties
     from space2vec.stream.output_topics import OutputTopics
     from space2vec.stream.publish import Publisher
 
-    properties = cluster_properties(load_settings(config, {"source": kafka.overrides()}).source)
+    properties = admin_properties(load_settings(config, {"source": kafka.overrides()}).source)
     topics, publisher = OutputTopics(properties, SinkSettings()), Publisher(properties)
     for alert in alerts:
         topic = to.replace("{survey}", alert.survey)

@@ -61,7 +61,7 @@ def test_version(capsys: Capture) -> None:
     [
         (["scor"], "score"),
         (["score", "--jsn", "x"], "unknown option --jsn"),
-        (["simulate", "--ot", "x"], "--to"),
+        (["simulate", "--surve", "ztf"], "--survey"),
         (["score"], "PATH"),
         (["score", "/nowhere/at/all"], "/nowhere/at/all: no such file or folder"),
         (["score", ".", "--config", "/nowhere.toml"], "/nowhere.toml"),
