@@ -102,7 +102,7 @@ def expected_ids(sent: Sequence[Any]) -> Counter[tuple[str, int]]:
 def assert_all_answered(outputs: Outputs, sent: Sequence[Any], *, exactly: bool) -> None:
     answered, expected = outputs.ids(), expected_ids(sent)
     rejected = Counter(message.value() for message in outputs.rejected)
-    poison = Counter(s.packet or None for s in sent if s.alert_id is None)
+    poison = Counter(s.packet for s in sent if s.alert_id is None)
     if exactly:
         assert answered == expected
         assert rejected == poison
