@@ -129,3 +129,8 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings()
     ray: RaySettings = RaySettings()
     stream: StreamSettings = StreamSettings()
+
+    @property
+    def one_cluster(self) -> bool:
+        """Whether outputs go to the cluster that the alerts come from."""
+        return self.sink.brokers in ("", self.source.brokers)

@@ -82,7 +82,7 @@ def run_application(
         log.warning(
             "more stream workers than partitions", workers=settings.ray.workers, partitions=len(partitions)
         )
-    if settings.sink.brokers not in ("", settings.source.brokers):
+    if not settings.one_cluster:
         make_seats(settings.sink, settings.source.group, partitions)
     with ray_runtime(settings.ray):
         return _Application(settings, partitions, on_status).run(stop)

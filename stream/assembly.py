@@ -47,8 +47,12 @@ def kafka_pipeline(settings: Settings, bundle: Bundle, scorer: Scorer, name: str
     KafkaError
         If the cluster cannot be reached, or cannot give the delivery asked for.
     """
-    one_cluster = settings.sink.brokers in ("", settings.source.brokers)
-    source = KafkaSource(settings.source) if one_cluster else SeatedSource(settings.source, settings.sink)
+    member = name if settings.stream.instance else None
+    source = (
+        KafkaSource(settings.source, member)
+        if settings.one_cluster
+        else SeatedSource(settings.source, settings.sink, member)
+    )
     opener, answerer = opener_of(settings, bundle)
     return Pipeline(
         source,

@@ -109,8 +109,10 @@ def _committed(
 ) -> dict[Partition, int]:
     """The group's offsets, from the seats where the source is on another cluster."""
     group = settings.source.group
-    seated = settings.sink.brokers not in ("", settings.source.brokers)
-    asked = [TopicPartition(seat_topic(group, p.topic) if seated else p.topic, p.number) for p in partitions]
+    asked = [
+        TopicPartition(p.topic if settings.one_cluster else seat_topic(group, p.topic), p.number)
+        for p in partitions
+    ]
     consumer = Consumer(admin_properties(home) | {"group.id": group, "enable.auto.commit": False})
     try:
         found = consumer.committed(asked, timeout=_CALL_S)

@@ -32,6 +32,11 @@ _COMMIT_LATER = (
 )
 
 
+def static_member(member: str | None) -> Properties:
+    """Properties that make a member of a group static (KIP-345); none without a name."""
+    return {"group.instance.id": member} if member else {}
+
+
 class KafkaSource:
     """A consumer that commits only what it is told to.
 
@@ -39,9 +44,12 @@ class KafkaSource:
     ----------
     settings : SourceSettings
         Cluster, topics, group and where to start.
+    member : str, optional
+        Name of a static member: whoever comes back under it takes up its partitions at once, without a
+        rebalance; but one that leaves for good is missed only after the session timeout.
     """
 
-    def __init__(self, settings: SourceSettings) -> None:
+    def __init__(self, settings: SourceSettings, member: str | None = None) -> None:
         self._settings = settings
         self._listener: PartitionListener | None = None
         self._failure: Space2vecError | None = None
@@ -51,7 +59,7 @@ class KafkaSource:
         self._paused = False
         self._last_poll = time.monotonic()
         self._mean_bytes = 100_000.0
-        self._consumer = self._open(consumer_properties(settings))
+        self._consumer = self._open(consumer_properties(settings) | static_member(member))
         self._member = self._consumer  # the consumer that is in the group
 
     # ---- the protocol --------------------------------------------------------------------------

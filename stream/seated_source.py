@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings, SourceSettings
 from space2vec.stream.kafka_config import admin_properties, consumer_properties
-from space2vec.stream.kafka_source import KafkaSource
+from space2vec.stream.kafka_source import KafkaSource, static_member
 from space2vec.stream.protocols import Message, Partition, PartitionListener
 
 
@@ -64,14 +64,16 @@ class SeatedSource(KafkaSource):
         The cluster to read, its topics, the group's name, and where to start.
     home : ClusterSettings
         The sink's cluster, where group and seats are.
+    member : str, optional
+        Name of a static member of the group.
     """
 
-    def __init__(self, settings: SourceSettings, home: ClusterSettings) -> None:
+    def __init__(self, settings: SourceSettings, home: ClusterSettings, member: str | None = None) -> None:
         super().__init__(settings)
         here = SourceSettings(
             **home.model_dump(include=set(ClusterSettings.model_fields)), group=settings.group
         )
-        self._member = self._open(consumer_properties(here))
+        self._member = self._open(consumer_properties(here) | static_member(member))
         self._topic_of = {seat_topic(settings.group, topic): topic for topic in settings.topics}
 
     def subscribe(self, listener: PartitionListener) -> None:
