@@ -76,8 +76,10 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     for name in os.environ:
         if name.startswith(("SPACE2VEC_", "KAFKA_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+    for kind in ("cache", "config"):
+        folder = tmp_path_factory.getbasetemp() / kind
+        folder.mkdir(exist_ok=True)  # astropy warns of one that is not there
+        monkeypatch.setenv(f"XDG_{kind.upper()}_HOME", str(folder))
 
 
 @pytest.fixture(scope="session")

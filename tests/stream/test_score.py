@@ -150,3 +150,32 @@ def test_a_table_for_people(alerts: dict[str, bytes], tmp_path: Path, schemas: s
     assert "bad_framing" in bad
     assert "2 alerts in 2 files" in told.err
     assert "1 rejected (bad_framing 1)" in told.err
+
+
+@pytest.mark.parametrize(
+    ("folder", "statuses", "reasons"),
+    [
+        ("ztf", {"scored", "degraded"}, {None}),
+        ("lsst", {"scored", "degraded"}, {None}),
+        ("lsst_fink", {"scored", "degraded"}, {None}),
+        ("lsst_wire", {"scored", "degraded", "rejected"}, {None, "stamp_missing", "unknown_schema"}),
+        ("other", {"scored", "degraded", "rejected"}, {None, "unknown_survey"}),
+        ("ztf_nostamp", {"rejected"}, {"stamp_missing", "stamp_not_fits"}),
+        ("lsst_nostamp", {"rejected"}, {"stamp_missing", "unknown_survey"}),
+        ("corrupt", {"scored", "rejected"}, {None, "damaged_container", "stamp_damaged"}),
+    ],
+)
+def test_real_packets(
+    folder: str, statuses: set[str], reasons: set[str | None], shared: Path, capsys: Capture
+) -> None:
+    """Real packets of every kind, in ../shared, where present."""
+    verdicts = score(capsys, shared / "packets" / folder)
+    assert {verdict["status"] for verdict in verdicts} <= statuses
+    assert {verdict["reason"] for verdict in verdicts} <= reasons
+    assert verdicts
+    assert all(verdict["detail"] for verdict in verdicts if verdict["status"] == "rejected")
+    if folder == "other":
+        with_stamps = {"atlas", "desirt", "pgir", "roman", "turbo", "winter"}
+        answered = [v for v in verdicts if Path(str(v["file"])).parent.name in with_stamps]
+        assert answered
+        assert all(v["status"] != "rejected" for v in answered)
