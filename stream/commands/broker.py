@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
-import threading
+import time
 from typing import Final, Literal
 
 from cyclopts import App
@@ -41,9 +42,7 @@ def broker(
     json_
         One JSON line instead of the bare address.
     """
-    told_to_end = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told_to_end.set())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with EmbeddedBroker(port) if kind == "embedded" else ApacheCluster(port=port) as running:
         address = running.bootstrap
         sys.stdout.write((json.dumps({"bootstrap": address, "kind": kind}) if json_ else address) + "\n")
@@ -51,6 +50,7 @@ def broker(
         sys.stderr.write(f"{kind} broker at {address}; Ctrl-C ends it\n")
         if running.cannot_prove:
             sys.stderr.write(f"what it cannot prove: {running.cannot_prove}\n")
-        while not told_to_end.wait(timeout=1):
-            if (reason := running.ended()) is not None:
-                raise KafkaError(reason)
+        with contextlib.suppress(KeyboardInterrupt):
+            while (reason := running.ended()) is None:
+                time.sleep(1)
+            raise KafkaError(reason)

@@ -311,7 +311,8 @@ def _eventually(condition):
 # -- the verb ---------------------------------------------------------------------------------------------------
 
 
-def test_the_verb_prints_an_address_that_answers_and_ends_on_ctrl_c(topics_at):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_verb_prints_an_address_that_answers_and_ends_when_told(topics_at, end):
     port = free_ports(1)[0]
     program = "from space2vec.stream.cli import main; main()"
     process = subprocess.Popen(
@@ -326,7 +327,17 @@ def test_the_verb_prints_an_address_that_answers_and_ends_on_ctrl_c(topics_at):
     topic = kafka.create_topic(partitions=1)
     kafka.produce(topic, [b"alert"])
     assert [message.value() for message in kafka.read(topic)] == [b"alert"]
-    process.send_signal(signal.SIGINT)
+    process.send_signal(end)
     rest, told = process.communicate(timeout=30)
-    assert (process.returncode, rest) == (0, "")
+    assert (process.returncode, rest) == (0, ""), told
     assert "exactly-once" in told
+
+
+def test_the_verb_says_in_one_line_why_it_cannot_start():
+    with EmbeddedBroker() as other:
+        port = other.bootstrap.rpartition(":")[2]
+        program = "from space2vec.stream.cli import main; main()"
+        command = [sys.executable, "-c", program, "broker", "--port", port]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"127.0.0.1:{port} is in use" in done.stderr.splitlines()[0]
