@@ -16,7 +16,7 @@ from typing import Annotated, Final, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from space2vec.schemas.errors import KafkaError, ModelError, SchemaUnavailable, Space2vecError
-from space2vec.stream.exit_codes import FAILED, INTERRUPTED, OK, USAGE, exit_code
+from space2vec.stream.exit_codes import INTERRUPTED, OK, USAGE, exit_code
 
 VERBS: Final = {
     "run": "Join a consumer group and classify its alerts until told to stop.",
@@ -44,6 +44,8 @@ HINTS: Final[dict[type[Space2vecError], str]] = {
     ModelError: "hint: `space2vec model verify BUNDLE` checks a bundle file by file",
     SchemaUnavailable: "hint: pip install 'space2vec[rubin]', or give --schemas FOLDER or --registry URL",
 }
+EXTRAS: Final = {"scipy": "demo"}
+"""Modules that not everyone has, and the extra that brings them."""
 
 app = App(
     name="space2vec",
@@ -98,20 +100,25 @@ def run_command(arguments: Sequence[str]) -> int:
         return OK
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Space2vecError as error:
-        if "--debug" in arguments:
-            raise
-        return _complain(_with_hint(error), exit_code(error))
     except Exception as error:
         if "--debug" in arguments:
             raise
-        return _complain(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+        return _complain(_explained(error), _status(error))
     return status if isinstance(status, int) else OK
 
 
-def _with_hint(error: Space2vecError) -> str:
+def _explained(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return f"needs {error.name}: pip install 'space2vec[{EXTRAS[error.name]}]'"
+    if not isinstance(error, Space2vecError):
+        return f"{type(error).__name__}: {error} (--debug shows where)"
     hint = next((hint for kind, hint in HINTS.items() if isinstance(error, kind)), "")
     return f"{error}\n{hint}" if hint else str(error)
+
+
+def _status(error: Exception) -> int:
+    missing = isinstance(error, ModuleNotFoundError) and error.name in EXTRAS
+    return USAGE if missing else exit_code(error)
 
 
 def _complain(message: str, status: int) -> int:

@@ -88,6 +88,7 @@ def test_wrong_usage_is_one_line_and_2(arguments: list[str], said: str, capsys: 
         (ModelError("broken"), MODEL),
         (SchemaUnavailable("down"), MODEL),
         (RuntimeError("odd"), FAILED),
+        (ModuleNotFoundError("scipy", name="scipy"), USAGE),
         (KeyboardInterrupt(), INTERRUPTED),
         (BrokenPipeError(), OK),
     ],
