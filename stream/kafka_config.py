@@ -97,7 +97,7 @@ def producer_properties(
 ) -> Properties:
     """Properties of the sink's producer; with a transactional id it is exactly-once capable."""
     cluster = sink_cluster(sink, source)
-    properties = cluster_properties(cluster) | {
+    properties = _without_consumers(cluster_properties(cluster)) | {
         "enable.idempotence": True,
         "linger.ms": 5,
         "compression.type": "lz4",
@@ -109,7 +109,7 @@ def producer_properties(
     }
     if transactional_id is not None:
         properties |= {"transactional.id": transactional_id, "transaction.timeout.ms": 60_000}
-    return properties | _producer_options(cluster.options)
+    return properties | _without_consumers(cluster.options)
 
 
 def sink_cluster(sink: SinkSettings, source: SourceSettings) -> ClusterSettings:
@@ -128,6 +128,6 @@ def admin_properties(cluster: ClusterSettings) -> Properties:
     }
 
 
-def _producer_options(options: dict[str, str]) -> Properties:
-    """Options of a shared cluster without those that only a consumer knows (it would warn of each)."""
-    return {name: value for name, value in options.items() if not name.startswith(_CONSUMER_ONLY)}
+def _without_consumers(properties: Properties) -> Properties:
+    """Properties without those that only a consumer knows: a producer would warn of each."""
+    return {name: value for name, value in properties.items() if not name.startswith(_CONSUMER_ONLY)}
