@@ -78,10 +78,13 @@ class Preprocessor:
         stamps = np.zeros((len(rows), depth, size, size), np.float32)
         canvas = stamps.reshape(-1, size, size)
         found: list[set[Flag]] = [set() for _ in rows]
-        blank = [set[Plane]() for _ in rows]
+        blank: list[set[Plane]] = [set() for _ in rows]
         for placement, members in self._placements([alerts[index] for index in rows], found).items():
-            for chunk, report in _normalise(members, placement, self.spec, canvas):
-                self._note(chunk, report, found, blank)
+            for slot, report in _normalise(members, placement, self.spec, canvas):
+                row, number = divmod(slot, depth)
+                found[row] |= _noticed(report)
+                if report.blank:
+                    blank[row].add(self.spec.planes[number])
         self._turn([alerts[index] for index in rows], stamps)
 
         lost = [row for row, planes in enumerate(blank) if not planes.isdisjoint(self.spec.required)]
@@ -111,21 +114,6 @@ class Preprocessor:
                     found[row] |= flags
                 members.append(_Member(row * depth + number, stamp))
         return groups
-
-    def _note(
-        self, chunk: Sequence[_Member], report: PlaneReport, found: list[set[Flag]], blank: list[set[Plane]]
-    ) -> None:
-        depth = len(self.spec.planes)
-        for flag, seen in (
-            (Flag.NAN, report.holes),
-            (Flag.BLANK, report.blank),
-            (Flag.OUT_OF_RANGE, report.infinite | (report.noiseless & ~report.blank)),
-        ):
-            for member in np.flatnonzero(seen).tolist():
-                row, number = divmod(chunk[member].slot, depth)
-                found[row].add(flag)
-                if flag is Flag.BLANK:
-                    blank[row].add(self.spec.planes[number])
 
     def _turn(self, alerts: Sequence[Alert], stamps: NDArray[np.float32]) -> None:
         """Turn the differences of negative alerts, where the survey has not, so that the source is positive.
@@ -225,8 +213,11 @@ def _locate(length: int, nominal: int | None, position: float | None) -> tuple[i
 
 def _normalise(
     members: Sequence[_Member], placement: Placement, spec: InputSpec, canvas: NDArray[np.float32]
-) -> Iterator[tuple[Sequence[_Member], PlaneReport]]:
-    """Normalise planes of one placement into their slots of the canvas, a cacheful at a time."""
+) -> Iterator[tuple[int, PlaneReport]]:
+    """Normalise planes of one placement into their slots of the canvas, a cacheful at a time.
+
+    Yields the slot and the report of each plane that there is something to tell of.
+    """
     shape, source = placement
     lay = window(shape, source, spec.size)
     step = max(1, CHUNK_PIXELS // max(1, shape[0] * shape[1]))
@@ -236,18 +227,24 @@ def _normalise(
         planes = scratch[: len(chunk)]
         for plane, member in zip(planes, chunk, strict=True):
             plane[:] = member.stamp
-        first, last = chunk[0].slot, chunk[-1].slot
-        if last - first + 1 == len(chunk):
-            yield (
-                chunk,
-                normalise_planes(
-                    planes, lay, spec.normalisation, canvas[(slice(first, last + 1), *lay.canvas)]
-                ),
-            )
+        slots = [member.slot for member in chunk]
+        if slots[-1] - slots[0] + 1 == len(slots):
+            target = canvas[(slice(slots[0], slots[-1] + 1), *lay.canvas)]
+            reports = normalise_planes(planes, lay, spec.normalisation, target)
         else:
             apart = np.empty((len(chunk), *(part.stop - part.start for part in lay.canvas)), np.float32)
-            yield chunk, normalise_planes(planes, lay, spec.normalisation, apart)
-            canvas[([member.slot for member in chunk], *lay.canvas)] = apart
+            reports = normalise_planes(planes, lay, spec.normalisation, apart)
+            canvas[(slots, *lay.canvas)] = apart
+        yield from ((slots[row], report) for row, report in reports.items())
+
+
+def _noticed(report: PlaneReport) -> set[Flag]:
+    told = {
+        Flag.NAN: report.holes,
+        Flag.BLANK: report.blank,
+        Flag.OUT_OF_RANGE: report.infinite or (report.noiseless and not report.blank),
+    }
+    return {flag for flag, seen in told.items() if seen}
 
 
 def _blank_cutouts(alert: Alert, planes: set[Plane]) -> PacketError:

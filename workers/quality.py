@@ -37,6 +37,8 @@ class Status(StrEnum):
 def flags_of(found: Iterable[Flag]) -> tuple[Flag, ...]:
     """Each flag once, in the order of :class:`Flag`, so that equal findings are equal tuples."""
     present = set(found)
+    if not present:
+        return ()
     return tuple(flag for flag in Flag if flag in present)
 
 
