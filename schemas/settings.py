@@ -31,7 +31,7 @@ class ClusterSettings(_Section):
 class SourceSettings(ClusterSettings):
     """Where alerts come from."""
 
-    topics: tuple[str, ...] = Field((), description="topics to join; ^regex as in librdkafka")
+    topics: tuple[str, ...] = Field((), description="topics to join; ^regex as in librdkafka; {night} for yesterday's and today's UT date")
     group: str = Field("space2vec", description="consumer group")
     start: str = Field(
         "earliest", description="where a group without offsets begins: earliest, latest or an ISO UTC time"
@@ -71,6 +71,9 @@ class SchemaSettings(_Section):
     folder: Path | None = Field(None, description="folder of writer schemas named <id>.avsc")
     profiles: Path | None = Field(
         None, description="folder of survey profiles (TOML) beside the shipped ones"
+    )
+    unavailable: Literal["wait", "reject"] = Field(
+        "wait", description="packets whose writer schema cannot be had now: wait, or become dead letters"
     )
     survey: str | None = Field(None, description="take every packet to be of this survey")
 

@@ -24,6 +24,7 @@ from space2vec.stream.source_topics import source_partitions
 log = structlog.get_logger()
 
 _LOOK_S = 0.5  # between two looks at the workers
+_SILENCE_S = 90.0  # a stream worker that says nothing for so long is replaced
 _MOST_FAILURES = 10  # of one worker in a row without a single alert answered between
 _HOPELESS = (ConfigError, ModelError)  # a restart does not cure these
 
@@ -56,6 +57,7 @@ class _Seat:
     failures: int = 0
     restarts: int = 0
     free_at: float = 0.0
+    heard: float = 0.0
 
 
 def run_application(
@@ -108,6 +110,7 @@ class _Application:
                 for seat in self._seats:
                     self._look_after(seat)
                 self._ask_status()
+                self._look_at_ray()
                 self._on_status(self._summary())
                 stop.wait(_LOOK_S)
             return self._drain()
@@ -142,6 +145,16 @@ class _Application:
                 error = raised
             self._on_failure(seat, error)
 
+    def _look_at_ray(self) -> None:
+        """End with a failure when Ray cannot run anything any more: whoever started us starts us again."""
+        import ray
+
+        if not any(node["Alive"] for node in ray.nodes()):
+            raise Space2vecError("no Ray node is alive any more")
+        silent = [s for s in self._seats if s.worker is not None and time.monotonic() > s.heard + _SILENCE_S]
+        if silent:
+            self._on_failure(silent[0], TimeoutError(f"silent for {_SILENCE_S:.0f} s"))
+
     def _hire(self, seat: _Seat) -> None:
         import ray
 
@@ -150,6 +163,7 @@ class _Application:
         actor = ray.remote(StreamWorker).options(num_cpus=1, max_concurrency=3)
         seat.worker = actor.remote(self._settings, seat.name, self._classifiers)
         seat.running = seat.worker.run.remote()
+        seat.heard = time.monotonic()
 
     def _on_failure(self, seat: _Seat, error: Exception) -> None:
         import ray
@@ -181,6 +195,7 @@ class _Application:
                 status = ray.get(seat.worker.status.remote(), timeout=5.0)
             except RayError:  # busy, or dead: the next look tells
                 continue
+            seat.heard = time.monotonic()
             seat.counts, seat.finished = status.counts, status.finished
             seat.unanswered = status.unanswered
 

@@ -73,7 +73,11 @@ def opener_of(settings: Settings, bundle: Bundle) -> tuple[Opener, Answerer]:
         survey=settings.schemas.survey,
     )
     return (
-        Opener(reader, Preprocessor(bundle.manifest.input)),
+        Opener(
+            reader,
+            Preprocessor(bundle.manifest.input),
+            reject_unavailable=settings.schemas.unavailable == "reject",
+        ),
         Answerer(bundle, Annotator(), settings.sink, settings.schemas.survey),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from space2vec.schemas.alert import Alert
@@ -15,6 +16,8 @@ from space2vec.schemas.reader import PacketReader
 from space2vec.stream.protocols import Message
 from space2vec.workers.preprocess import Preprocessor
 from space2vec.workers.quality import Flag
+
+log = structlog.get_logger()
 
 if TYPE_CHECKING:
     from space2vec.stream.offsets import Claim
@@ -51,30 +54,66 @@ class Batch:
 
 
 class Opener:
-    """Opens messages into batches."""
+    """Opens messages into batches.
 
-    def __init__(self, reader: PacketReader, preprocessor: Preprocessor) -> None:
+    Parameters
+    ----------
+    reader : PacketReader
+        Opens packets.
+    preprocessor : Preprocessor
+        Makes network inputs of their stamps.
+    reject_unavailable : bool
+        Whether packets become dead letters when their writer schema cannot be had now; else they wait.
+    """
+
+    def __init__(
+        self, reader: PacketReader, preprocessor: Preprocessor, *, reject_unavailable: bool = False
+    ) -> None:
+        self._reject_unavailable = reject_unavailable
         self._reader = reader
         self._preprocessor = preprocessor
 
-    def open(self, messages: Sequence[Message]) -> Batch:
+    def open(self, messages: Sequence[Message]) -> tuple[Batch, list[Message]]:
         """Read every packet and prepare its stamps.
 
-        Raises
-        ------
-        SchemaUnavailable
-            If a writer schema cannot be had now; nothing is lost by trying again later.
+        Returns
+        -------
+        batch : Batch
+            Of the messages that could be opened.
+        held : list of Message
+            Those whose writer schema cannot be had now, and what follows them in their partitions:
+            order is kept there, while other partitions go on.
         """
-        outcomes = [self._read(message) for message in messages]
+        opened: list[Message] = []
+        held: list[Message] = []
+        outcomes: list[list[Outcome]] = []
+        for message in messages:
+            if any(message.partition == other.partition for other in held):
+                held.append(message)
+                continue
+            try:
+                outcomes.append(self._read(message))
+                opened.append(message)
+            except SchemaUnavailable as error:
+                if self._reject_unavailable:
+                    outcomes.append([Outcome(None, PacketError(Reason.UNKNOWN_SCHEMA, str(error)))])
+                    opened.append(message)
+                    continue
+                log.warning(
+                    "waiting for a writer schema", detail=str(error), partition=str(message.partition)
+                )
+                held.append(message)
+        return self._prepared(opened, outcomes), held
+
+    def _prepared(self, messages: list[Message], outcomes: list[list[Outcome]]) -> Batch:
         readable = [outcome for of_message in outcomes for outcome in of_message if outcome.alert is not None]
-        alerts = [outcome.alert for outcome in readable if outcome.alert is not None]
-        prepared = self._preprocessor.prepare(alerts)
+        prepared = self._preprocessor.prepare([o.alert for o in readable if o.alert is not None])
         for row, index in enumerate(prepared.rows):
             readable[index].row = row
             readable[index].flags = prepared.flags[row]
         for index, error in prepared.rejects.items():
             readable[index].error = error
-        return Batch(list(messages), outcomes, prepared.stamps)
+        return Batch(messages, outcomes, prepared.stamps)
 
     def _read(self, message: Message) -> list[Outcome]:
         if not message.value:

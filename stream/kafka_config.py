@@ -78,6 +78,8 @@ def consumer_properties(source: SourceSettings) -> Properties:
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
         "check.crcs": True,
+        # A night's topic and new partitions are taken up this soon after they appear; the default is 5 min.
+        "topic.metadata.refresh.interval.ms": 30_000,
         # A partition's fetch must hold many packets: the default of 1 MiB holds eight.
         "fetch.message.max.bytes": 8 << 20,
         "fetch.wait.max.ms": 100,

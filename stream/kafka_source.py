@@ -15,12 +15,15 @@ from space2vec.schemas.errors import KafkaError, Space2vecError
 from space2vec.schemas.settings import SourceSettings
 from space2vec.stream.deadline import Deadline
 from space2vec.stream.kafka_config import Properties, consumer_properties
+from space2vec.stream.nightly import topics_on
 from space2vec.stream.protocols import DeliveryAborted, Message, Partition, PartitionListener
+from space2vec.stream.source_topics import now
 
 log = structlog.get_logger()
 
 _CALL_S = 30.0
 _LOGICAL = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}
+_NIGHT_S = 30.0  # between two looks whether a new night has begun
 _PATIENCE_S = 5.0  # how long a full pipeline may leave the consumer alone before partitions are paused
 _BATCH_BYTES = 32 << 20  # one poll should not hand out much more than this
 _FINAL = (Code._AUTHENTICATION, Code.TOPIC_AUTHORIZATION_FAILED, Code.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
@@ -57,6 +60,9 @@ class KafkaSource:
         self._ends: set[Partition] = set()
         self._backlog: list[Message] = []
         self._paused = False
+        self._held: frozenset[Partition] = frozenset()
+        self._joined: tuple[str, ...] = ()
+        self._asked = 0.0
         self._last_poll = time.monotonic()
         self._mean_bytes = 100_000.0
         self._consumer = self._open(consumer_properties(settings) | static_member(member))
@@ -67,19 +73,30 @@ class KafkaSource:
     def subscribe(self, listener: PartitionListener) -> None:
         """Join the group."""
         self._listener = listener
-        self._consumer.subscribe(
-            list(self._settings.topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
+        self._join()
+
+    def _join(self) -> None:
+        """Subscribe to what is to be joined now; again when a new night has begun."""
+        self._asked = time.monotonic()
+        topics = topics_on(self._settings.topics, now())
+        if topics != self._joined:
+            self._joined = topics
+            self._member.subscribe(
+                self._subscription(),
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+
+    def _subscription(self) -> list[str]:
+        return list(self._joined)
 
     def poll(self, limit: int, timeout: float) -> list[Message]:
         """At most ``limit`` messages, and about 32 MiB of them."""
         if limit == 0:
             return self._only_serve_events()
         if self._paused:
-            self._consumer.resume(self._topic_partitions(self._assigned))
+            self._consumer.resume(self._topic_partitions(self._assigned - self._held))
             self._paused = False
         if self._backlog:
             messages, self._backlog = self._backlog, []
@@ -99,6 +116,13 @@ class KafkaSource:
             if partition in self._assigned:
                 self._ends.discard(partition)
                 self._consumer.seek(TopicPartition(*partition, offset))
+
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Take nothing from these partitions until told otherwise; take from all others."""
+        self._consumer.pause(self._topic_partitions(self._assigned & partitions - self._held))
+        if not self._paused:
+            self._consumer.resume(self._topic_partitions(self._assigned & self._held - partitions))
+        self._held = partitions
 
     def at_end(self) -> frozenset[Partition]:
         """Assigned partitions read to the end that they had."""
@@ -148,6 +172,8 @@ class KafkaSource:
 
     def _consume(self, limit: int, timeout: float) -> list[Message]:
         self._last_poll = time.monotonic()
+        if self._last_poll - self._asked > _NIGHT_S:
+            self._join()
         try:
             batch = self._consumer.consume(limit, timeout)
         except KafkaException as error:
@@ -194,7 +220,7 @@ class KafkaSource:
         return []
 
     @staticmethod
-    def _topic_partitions(partitions: set[Partition]) -> list[TopicPartition]:
+    def _topic_partitions(partitions: AbstractSet[Partition]) -> list[TopicPartition]:
         return [TopicPartition(*partition) for partition in partitions]
 
     def _on_error(self, error: Code) -> None:

@@ -35,6 +35,7 @@ class MemorySource:
         self.committed = {} if committed is None else committed
         self._positions: dict[Partition, int] = {}
         self._listener: PartitionListener | None = None
+        self._held: frozenset[Partition] = frozenset()
 
     def subscribe(self, listener: PartitionListener) -> None:
         """Assign every partition."""
@@ -62,6 +63,8 @@ class MemorySource:
         out: list[Message] = []
         share = -(-limit // max(1, len(self._positions)))
         for partition, position in self._positions.items():
+            if partition in self._held:
+                continue
             ahead = [m for m in self.logs[partition] if m.offset >= position][: min(share, limit - len(out))]
             if ahead:
                 self._positions[partition] = ahead[-1].offset + 1
@@ -71,6 +74,10 @@ class MemorySource:
     def rewind(self, offsets: Mapping[Partition, int]) -> None:
         """Go back."""
         self._positions.update({p: o for p, o in offsets.items() if p in self._positions})
+
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Leave these partitions alone."""
+        self._held = partitions
 
     def at_end(self) -> frozenset[Partition]:
         """Partitions read to their end."""

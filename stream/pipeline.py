@@ -14,7 +14,6 @@ from threading import Event
 
 import structlog
 
-from space2vec.schemas.errors import SchemaUnavailable
 from space2vec.schemas.settings import StreamSettings
 from space2vec.stream.answers import Answer, Answerer
 from space2vec.stream.batch import Batch, Opener
@@ -40,6 +39,7 @@ log = structlog.get_logger()
 
 _MOST_ABORTS = 10  # in a row, without one commit between: then a restart is the better cure
 _LULL_S = 0.2  # how long to wait for messages when nothing is in flight
+_SCHEMA_WAIT_S = 1.0  # between two tries to have a writer schema
 _HEAD_WAIT_S = 0.05  # how long to wait for the oldest batch before looking at the source again
 
 
@@ -73,6 +73,7 @@ class Pipeline:
         self._tracker = OffsetTracker()
         self._in_flight: deque[Batch] = deque()
         self._held: list[Message] = []  # consumed, but their writer schema cannot be had now
+        self._try_held_at = 0.0
         self._refused: dict[tuple[Partition, int], str] = {}
         self._ledger = ledger
         self._window = Window(settings.dedup_window)
@@ -114,23 +115,23 @@ class Pipeline:
         self._commit_when_due()
 
     def _take(self) -> None:
-        limit = 0 if self._held or self._full() else self._settings.batch_alerts
+        limit = 0 if self._full() else self._settings.batch_alerts
         messages = self._source.poll(limit, 0.01 if self._in_flight else _LULL_S)
-        messages, self._held = self._held + messages, []
+        if self._held and limit and time.monotonic() >= self._try_held_at:
+            messages, self._held = self._held + messages, []
         messages = [message for message in messages if message.partition in self._tracker.partitions]
         if not messages:
             return
-        try:
-            batch = self._opener.open(messages)
-        except SchemaUnavailable as error:
-            log.warning("waiting for a writer schema", detail=str(error), messages=len(messages))
-            self._held = messages
-            time.sleep(min(1.0, self._settings.commit_interval_s))
-            return
-        batch.claims = [self._tracker.track(message) for message in messages]
+        batch, held = self._opener.open(messages)
+        if held:
+            self._held += held
+            self._try_held_at = time.monotonic() + _SCHEMA_WAIT_S
+        self._source.hold(frozenset(message.partition for message in self._held))
+        batch.claims = [self._tracker.track(message) for message in batch.messages]
         if len(batch.stamps):
             batch.ticket = self._scorer.submit(batch.stamps)
-        self._in_flight.append(batch)
+        if batch.messages:
+            self._in_flight.append(batch)
 
     def _deliver(self, timeout: float) -> None:
         """Write the answers of every batch that is done, oldest first."""

@@ -103,6 +103,9 @@ class Source(Protocol):
     def rewind(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions again from these offsets."""
 
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Take nothing from these partitions until told otherwise; take from all others."""
+
     def at_end(self) -> frozenset[Partition]:
         """Assigned partitions of which every message there was has been handed out."""
 

@@ -83,6 +83,9 @@ class DeadLetterSource:
         )
         self._exhausted = False
 
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Letters whose schema cannot be had wait in the pipeline; there are few."""
+
     def at_end(self) -> frozenset[Partition]:
         """All partitions, once every letter has been handed out."""
         return frozenset(self._spans) if self._exhausted else frozenset()

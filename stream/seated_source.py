@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from space2vec.schemas.errors import KafkaError
+from space2vec.schemas.errors import ConfigError, KafkaError
 from space2vec.schemas.settings import ClusterSettings, SourceSettings
 from space2vec.stream.kafka_config import admin_properties, consumer_properties
 from space2vec.stream.kafka_source import KafkaSource, static_member
-from space2vec.stream.protocols import Message, Partition, PartitionListener
+from space2vec.stream.protocols import Message, Partition
 
 
 def seat_topic(group: str, topic: str) -> str:
@@ -69,19 +69,18 @@ class SeatedSource(KafkaSource):
     """
 
     def __init__(self, settings: SourceSettings, home: ClusterSettings, member: str | None = None) -> None:
+        if any(topic.startswith("^") for topic in settings.topics):
+            raise ConfigError("a pattern of topics needs source and sink on one cluster: name the topics")
         super().__init__(settings)
         here = SourceSettings(
             **home.model_dump(include=set(ClusterSettings.model_fields)), group=settings.group
         )
         self._member = self._open(consumer_properties(here) | static_member(member))
-        self._topic_of = {seat_topic(settings.group, topic): topic for topic in settings.topics}
+        self._topic_of: dict[str, str] = {}
 
-    def subscribe(self, listener: PartitionListener) -> None:
-        """Join the group of the seats."""
-        self._listener = listener
-        self._member.subscribe(
-            list(self._topic_of), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+    def _subscription(self) -> list[str]:
+        self._topic_of |= {seat_topic(self._settings.group, topic): topic for topic in self._joined}
+        return [seat_topic(self._settings.group, topic) for topic in self._joined]
 
     def close(self) -> None:
         """Leave the group, then the source."""

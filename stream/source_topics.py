@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -10,7 +11,13 @@ from confluent_kafka.admin import AdminClient
 from space2vec.schemas.errors import ConfigError, KafkaError
 from space2vec.schemas.settings import SourceSettings
 from space2vec.stream.kafka_config import admin_properties
+from space2vec.stream.nightly import NIGHT, topics_on
 from space2vec.stream.protocols import Partition
+
+
+def now() -> datetime:
+    """The time that decides which night's topics are joined."""
+    return datetime.now(UTC)
 
 
 def source_partitions(source: SourceSettings, timeout: float = 15.0) -> frozenset[Partition]:
@@ -19,7 +26,7 @@ def source_partitions(source: SourceSettings, timeout: float = 15.0) -> frozense
     Parameters
     ----------
     source : SourceSettings
-        Topics may be patterns (``^ztf_.*``), as librdkafka has them.
+        Topics may be patterns (``^ztf_.*``), as librdkafka has them, or named by the night.
     timeout : float
         Seconds to wait for the cluster.
 
@@ -37,12 +44,15 @@ def source_partitions(source: SourceSettings, timeout: float = 15.0) -> frozense
     except KafkaException as error:
         raise KafkaError(f"cannot reach {source.brokers}: {error.args[0].str()}") from error
     wanted: set[str] = set()
-    for name in source.topics:
+    nightly = {
+        name for template in source.topics if NIGHT in template for name in topics_on([template], now())
+    }
+    for name in topics_on(source.topics, now()):
         if name.startswith("^"):
             wanted |= {topic for topic in topics if re.match(name, topic)}
         elif name in topics and topics[name].error is None:
             wanted.add(name)
-        else:
+        elif name not in nightly:  # a night's topic comes with its first alert, and goes some nights later
             there = ", ".join(sorted(t for t in topics if not t.startswith("__"))[:10]) or "none"
             raise KafkaError(f"no topic {name} at {source.brokers} (there: {there})")
     return frozenset(Partition(topic, n) for topic in wanted for n in topics[topic].partitions)

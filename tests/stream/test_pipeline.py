@@ -8,11 +8,11 @@ from threading import Event
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from space2vec.schemas.errors import PacketError, Reason, SchemaUnavailable
+from space2vec.schemas.errors import PacketError, Reason
 from space2vec.schemas.settings import StreamSettings
 from space2vec.stream.answers import Answer
 from space2vec.stream.batch import Batch, Outcome
@@ -35,13 +35,15 @@ SETTINGS = StreamSettings(batch_alerts=4, inflight_batches=3, commit_interval_s=
 class NumberOpener:
     """Takes the message's number for its stamp; ``bad`` messages are rejected."""
 
-    def __init__(self, unavailable: int = 0) -> None:
-        self.unavailable = unavailable
+    def __init__(self, unavailable: dict[Partition, int] | None = None) -> None:
+        self.unavailable = unavailable or {}
 
-    def open(self, messages: Sequence[Message]) -> Batch:
-        if self.unavailable:
-            self.unavailable -= 1
-            raise SchemaUnavailable("registry down")
+    def open(self, messages: Sequence[Message]) -> tuple[Batch, list[Message]]:
+        away = {partition for partition, left in self.unavailable.items() if left > 0}
+        for partition in away & {message.partition for message in messages}:
+            self.unavailable[partition] -= 1
+        held = [message for message in messages if message.partition in away]
+        messages = [message for message in messages if message.partition not in away]
         outcomes, stamps = [], []
         for message in messages:
             if message.value.startswith(b"bad"):
@@ -50,9 +52,8 @@ class NumberOpener:
             outcome = Outcome(None, None, row=len(stamps))
             outcomes.append([outcome])
             stamps.append(np.full((3, 1, 1), float(message.value), np.float32))
-        return Batch(
-            list(messages), outcomes, np.stack(stamps) if stamps else np.empty((0, 3, 1, 1), np.float32)
-        )
+        array = np.stack(stamps) if stamps else np.empty((0, 3, 1, 1), np.float32)
+        return Batch(list(messages), outcomes, array), held
 
 
 class NumberAnswerer:
@@ -294,12 +295,55 @@ def test_an_output_that_the_broker_refuses_becomes_a_dead_letter() -> None:
     assert [r.value for r in sink.records if r.topic == "rejected"] == [b"5"]
 
 
-def test_a_registry_outage_is_waited_out() -> None:
-    logs = logs_of([12])
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("space2vec.stream.pipeline._SCHEMA_WAIT_S", 0.0)
+
+
+@pytest.mark.usefixtures("_impatient")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(outage=st.integers(1, 8), aborts=st.sets(st.integers(1, 8), max_size=4), lost_at=st.integers(0, 8))
+def test_an_outage_of_the_registry_holds_its_partitions_and_loses_nothing(
+    outage: int, aborts: set[int], lost_at: int
+) -> None:
+    """Also when a commit is aborted, or another partition lost, while messages wait for their schema."""
+    logs = logs_of([12, 12, 4])
+    waits = Partition("alerts", 1)
+    committed: dict[Partition, int] = {}
+    source = MemorySource(logs, committed)
+    sink = FlakySink(source, aborts)
+    opener = NumberOpener(unavailable={waits: outage})
+    pipeline = pipeline_of(source, sink, opener=opener)
+    polls = 0
+    plain_poll = source.poll
+
+    def poll(limit: int, timeout: float) -> list[Message]:
+        nonlocal polls
+        polls += 1
+        if polls == lost_at:
+            source.revoke([Partition("alerts", 2)], lost=True)
+        return plain_poll(limit, timeout)
+
+    source.poll = poll  # type: ignore[method-assign]
+    rest = set(logs) - {Partition("alerts", 2)} if lost_at else set(logs)
+    pipeline.run(Until(lambda: polls > lost_at and pipeline.finished >= rest))
+    heir = MemorySource(logs, committed)
+    heir_sink = MemorySink(heir)
+    run(pipeline_of(heir, heir_sink), heir)
+    assert_exactly_once(logs, sink.records + heir_sink.records)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_partitions_with_known_schemas_go_on_meanwhile() -> None:
+    logs = logs_of([12, 12])
+    goes_on, waits = logs
     source = MemorySource(logs)
     sink = MemorySink(source)
-    run(pipeline_of(source, sink, opener=NumberOpener(unavailable=3)), source)
-    assert_exactly_once(logs, sink.records)
+    pipeline = pipeline_of(source, sink, opener=NumberOpener(unavailable={waits: 10**9}))
+    pipeline.run(Until(lambda: source.committed.get(goes_on) == 12))
+    assert_exactly_once({goes_on: logs[goes_on]}, sink.records)
+    assert waits not in source.committed
+    assert len(pipeline._held) <= SETTINGS.batch_alerts
 
 
 def test_endless_aborts_end_the_worker() -> None:
