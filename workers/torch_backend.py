@@ -77,13 +77,8 @@ class TorchBackend:
                 scaled = logit.float() / self._temperature
                 # .cpu() waits for the stream, so the staging buffer is free again afterwards.
                 return Scores(scaled.cpu().numpy(), embedding.float().cpu().numpy())
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise BatchTooLarge(str(error)) from error
         except RuntimeError as error:
-            if self._torch_device.type == "cuda" and _is_device_fault(error):
-                raise DeviceBroken(str(error)) from error
-            raise ModelError(f"torch on {self.device}: {error}") from error
+            raise classified(error) from error
 
     def _stage(self, stamps: NDArray[np.float32]) -> torch.Tensor:
         """Copy the stamps, which Ray hands over read-only, to where they can be sent from: pinned for CUDA."""
@@ -94,6 +89,16 @@ class TorchBackend:
         return staged
 
 
-def _is_device_fault(error: RuntimeError) -> bool:
-    """Whether CUDA reported it: such an error is sticky, and every later call of this process fails too."""
-    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error) or "CUDNN" in str(error)
+def classified(error: RuntimeError) -> ModelError:
+    """Say what torch's error means for us: too little memory, a device lost to this process, or just an error.
+
+    CUDA's errors are sticky: after one, every later call of the process fails too. Its libraries report want of
+    memory by status, before torch's allocator notices.
+    """
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "STATUS_ALLOC_FAILED" in text:
+        torch.cuda.empty_cache()
+        return BatchTooLarge(text)
+    if "CUDA error" in text or "cuDNN error" in text:
+        return DeviceBroken(text)
+    return ModelError(f"torch: {text}")

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from space2vec.schemas.errors import ModelError
 from space2vec.workers import backends
-from space2vec.workers.backends import BatchTooLarge, OnnxBackend, open_backend
+from space2vec.workers.backends import BatchTooLarge, DeviceBroken, OnnxBackend, open_backend
 from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.preprocess import normalise_triplets
-from space2vec.workers.torch_backend import TorchBackend
+from space2vec.workers.torch_backend import TorchBackend, classified
 
 Stamps = NDArray[np.float32]
 
@@ -24,11 +26,11 @@ def stamps(made_bundle: Bundle, make_triplets: Callable[..., Stamps]) -> Stamps:
 
 
 def test_onnx_runtime_and_torch_agree(made_bundle: Bundle, stamps: Stamps) -> None:
-    onnx, torch = OnnxBackend(made_bundle).score(stamps), TorchBackend(made_bundle, "cpu").score(stamps)
+    onnx, eager = OnnxBackend(made_bundle).score(stamps), TorchBackend(made_bundle, "cpu").score(stamps)
     assert np.ptp(onnx.logit) > 1e-3, "logits that are all alike would prove nothing"
-    np.testing.assert_allclose(onnx.logit, torch.logit, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(onnx.embedding, torch.embedding, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(onnx.probability, torch.probability, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(onnx.logit, eager.logit, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(onnx.embedding, eager.embedding, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(onnx.probability, eager.probability, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [OnnxBackend, lambda bundle: TorchBackend(bundle, "cpu")])
@@ -81,8 +83,6 @@ def test_cuda_where_there_is_none(made_bundle: Bundle, monkeypatch: pytest.Monke
 def test_a_driver_that_torch_cannot_use_is_refused(
     made_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("torch can use CUDA here")
     monkeypatch.setattr(backends, "cuda_devices", lambda: 1)
@@ -112,6 +112,35 @@ def test_want_of_memory_is_told_apart(
         backend.score(stamps)
 
 
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), BatchTooLarge),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+            BatchTooLarge,
+        ),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), DeviceBroken),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), DeviceBroken),
+        (RuntimeError("Given groups=1, weight of size [16, 3, 3, 3]"), ModelError),
+    ],
+)
+def test_what_torch_raises_is_told_apart(error: RuntimeError, meaning: type[ModelError]) -> None:
+    assert type(classified(error)) is meaning
+
+
+def test_torch_on_stamps_of_another_depth_is_a_model_error(made_bundle: Bundle) -> None:
+    with pytest.raises(ModelError, match="torch: "):
+        TorchBackend(made_bundle, "cpu").score(np.zeros((1, 2, 31, 31), np.float32))
+
+
+@pytest.mark.skipif(not backends.cuda_devices(), reason="no CUDA device here: the CUDA backend is not tried")
+def test_cuda_agrees_with_the_cpu(made_bundle: Bundle, stamps: Stamps) -> None:
+    cuda, cpu = open_backend(made_bundle, "cuda"), OnnxBackend(made_bundle)
+    assert cuda.device == "cuda:0"
+    np.testing.assert_allclose(cuda.score(stamps).logit, cpu.score(stamps).logit, rtol=1e-4, atol=1e-4)
+
+
 def test_stamps_of_another_shape_are_a_model_error(made_bundle: Bundle) -> None:
     with pytest.raises(ModelError, match="ONNX Runtime"):
         OnnxBackend(made_bundle).score(np.zeros((1, 3, 30, 30), np.float32))
@@ -134,10 +163,6 @@ def test_weights_that_do_not_fit(bundle_copy: Bundle, path: str, value: object, 
 
 
 def test_pickled_weights_are_refused(bundle_copy: Bundle) -> None:
-    import io
-
-    import torch
-
     pickled = io.BytesIO()
     torch.save({"weight": torch.zeros(1)}, pickled)
     (bundle_copy.path / "weights.safetensors").write_bytes(pickled.getvalue())
