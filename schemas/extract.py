@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import chain, takewhile
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,18 @@ _INT64 = range(-(1 << 63), 1 << 63)
 _YES = frozenset(("t", "true", "1", "y", "yes", "+", "p", "pos", "positive"))
 _NO = frozenset(("f", "false", "0", "n", "no", "-", "-1", "neg", "negative"))
 
+_FILE_NAME = "fileName"
+_STAMP_DATA = "stampData"
+
 _Record = dict[str, Any]
 _Keys = tuple[str, ...]
+Settling = tuple[tuple[_Keys, ...], ...]
+"""Groups of fields of each of which one must be there for the rest of the record not to matter."""
+
+
+def settles(record: _Record, settling: Settling) -> bool:
+    """Tell whether the rest of a record does not matter."""
+    return all(any(_at(record, keys) for keys in paths) for paths in settling)
 
 
 class Extractor:
@@ -57,6 +68,10 @@ class Extractor:
         self._flux = there(profile.sign.flux)
         self._x = there(profile.detector.x)
         self._y = there(profile.detector.y)
+        self._groups = (
+            *(self._alert_id, self._object_id, self._ra, self._dec, self._version, self._time),
+            *(self._exposure, self._positive, self._negative, self._flux, self._x, self._y),
+        )
         stamps = profile.stamps
         wanted = (stamps.science, stamps.template, stamps.difference)
         self._cutouts = tuple(
@@ -71,11 +86,44 @@ class Extractor:
     @property
     def other_fields(self) -> frozenset[str]:
         """Top-level fields that hold anything else we read."""
-        groups = (
-            *(self._alert_id, self._object_id, self._ra, self._dec, self._version, self._time),
-            *(self._exposure, self._positive, self._negative, self._flux, self._x, self._y),
-        )
-        return frozenset(keys[0] for group in groups for keys in group)
+        return frozenset(keys[0] for keys in self._others())
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Dotted names of all values we read; a cutout may be bytes or a record."""
+        names = {".".join(keys) for keys in self._others()}
+        for _, _, there in self._cutouts:
+            for keys in there:
+                field = ".".join(keys)
+                names |= {field, f"{field}.{_FILE_NAME}", f"{field}.{_STAMP_DATA}"}
+        return frozenset(names)
+
+    def settling(self, fields: Collection[str]) -> Settling | None:
+        """Tell what must be found in some of the top-level fields so that the others need not be read.
+
+        Parameters
+        ----------
+        fields : collection of str
+            Those that are read.
+
+        Returns
+        -------
+        Settling or None
+            For each value that may also stand in another field: where it must be found instead. ``None`` if
+            some value's first choice is in a field that is not read.
+        """
+        settling = []
+        for paths in self._groups:
+            if all(keys[0] in fields for keys in paths):
+                continue
+            before = tuple(takewhile(lambda keys: keys[0] in fields, paths))
+            if not before:
+                return None
+            settling.append(before)
+        return tuple(settling)
+
+    def _others(self) -> Iterator[_Keys]:
+        return chain.from_iterable(self._groups)
 
     def alert(self, record: _Record, packet: Packet) -> Alert:
         """Make the alert.
@@ -168,10 +216,10 @@ class Extractor:
             raise StampError(Reason.STAMP_MISSING, "null", field=".".join(there[0]))
         name = ""
         if isinstance(cutout, dict):
-            name = cutout.get("fileName") or ""
-            cutout = cutout.get("stampData")
+            name = cutout.get(_FILE_NAME) or ""
+            cutout = cutout.get(_STAMP_DATA)
         if cutout is None:
-            raise StampError(Reason.STAMP_MISSING, "no stampData in it", field=field)
+            raise StampError(Reason.STAMP_MISSING, f"no {_STAMP_DATA} in it", field=field)
         if not isinstance(cutout, bytes):
             raise StampError(Reason.STAMP_NOT_FITS, f"{type(cutout).__name__} instead of bytes", field=field)
         return read_stamp(cutout, field, self._limits), name

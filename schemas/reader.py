@@ -190,7 +190,7 @@ class _Layout(NamedTuple):
         """Add to an error what can be known of the alert."""
         error.survey = self.extractor.profile.survey
         if error.alert_id is None and self.short_cut is not None:
-            front = self.short_cut.front(body)
+            front = self.short_cut.read_front(body)
             error.alert_id = self.extractor.alert_id(front)
             error.object_id = self.extractor.object_id(front)
 

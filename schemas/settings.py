@@ -31,7 +31,9 @@ class ClusterSettings(_Section):
 class SourceSettings(ClusterSettings):
     """Where alerts come from."""
 
-    topics: tuple[str, ...] = Field((), description="topics to join; ^regex as in librdkafka; {night} for yesterday's and today's UT date")
+    topics: tuple[str, ...] = Field(
+        (), description="topics to join; ^regex as in librdkafka; {night} for yesterday's and today's UT date"
+    )
     group: str = Field("space2vec", description="consumer group")
     start: str = Field(
         "earliest", description="where a group without offsets begins: earliest, latest or an ISO UTC time"

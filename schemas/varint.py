@@ -7,6 +7,7 @@ from __future__ import annotations
 
 _LONGEST = 10
 """Bytes of the longest 64-bit integer."""
+_64_BITS = (1 << 64) - 1
 
 
 def encode_long(value: int) -> bytes:
@@ -31,7 +32,7 @@ def decode_long(source: bytes, start: int) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If the bytes end within it, or it is longer than 64 bits.
+        If the bytes end within it, or it takes more bytes than 64 bits can.
     """
     rest = shift = 0
     for end in range(start, start + _LONGEST):
@@ -40,6 +41,7 @@ def decode_long(source: bytes, start: int) -> tuple[int, int]:
         byte = source[end]
         rest |= (byte & 0x7F) << shift
         if byte < 0x80:
+            rest &= _64_BITS
             return (rest >> 1) ^ -(rest & 1), end + 1
         shift += 7
-    raise ValueError("an integer of more than 64 bits")
+    raise ValueError("an integer of more than 10 bytes")
