@@ -117,7 +117,9 @@ class StreamSettings(_Section):
         description="drop alerts whose id is among the last so many that this worker answered; 0: none",
     )
     instance: str = Field(
-        "", description="name of this deployment, unique in the group; empty: host and process"
+        "",
+        description="name of this deployment, unique in the group and kept over restarts (a StatefulSet's pod): "
+        "its workers become static members; empty: host and process, and ordinary members",
     )
     drain_s: float = Field(25.0, gt=0, description="time to finish what is in flight on SIGTERM")
     until_eof: bool = Field(False, description="stop at the end of every partition")

@@ -24,6 +24,7 @@ from space2vec.stream.source_topics import source_partitions
 log = structlog.get_logger()
 
 _LOOK_S = 0.5  # between two looks at the workers
+_SOURCE_S = 30.0  # between two looks at the source's partitions
 _SILENCE_S = 90.0  # a stream worker that says nothing for so long is replaced
 _MOST_FAILURES = 10  # of one worker in a row without a single alert answered between
 _HOPELESS = (ConfigError, ModelError)  # a restart does not cure these
@@ -84,8 +85,6 @@ def run_application(
         log.warning(
             "more stream workers than partitions", workers=settings.ray.workers, partitions=len(partitions)
         )
-    if not settings.one_cluster:
-        make_seats(settings.sink, settings.source.group, partitions)
     with ray_runtime(settings.ray):
         return _Application(settings, partitions, on_status).run(stop)
 
@@ -97,11 +96,13 @@ class _Application:
         from space2vec.workers.classifier import start_classifiers
 
         self._settings = settings
-        self._partitions = partitions
+        self._seated: frozenset[Partition] = frozenset()
+        self._look_at_source_at = 0.0
         self._on_status = on_status
         self._began = time.monotonic()
         instance = settings.stream.instance or f"{socket.gethostname()}-{os.getpid()}"
         self._seats = [_Seat(f"{settings.source.group}.{instance}.{i}") for i in range(settings.ray.workers)]
+        self._note_partitions(partitions)
         self._classifiers = start_classifiers(settings.model.bundle, settings.ray.classifiers, settings)
 
     def run(self, stop: Event) -> Summary:
@@ -111,6 +112,7 @@ class _Application:
                     self._look_after(seat)
                 self._ask_status()
                 self._look_at_ray()
+                self._look_at_source()
                 self._on_status(self._summary())
                 stop.wait(_LOOK_S)
             return self._drain()
@@ -144,6 +146,23 @@ class _Application:
             except Exception as raised:  # noqa: BLE001 - whatever ended the worker, it is replaced
                 error = raised
             self._on_failure(seat, error)
+
+    def _look_at_source(self) -> None:
+        """See whether the source has new partitions; a cluster that is away for a while is no failure."""
+        if time.monotonic() < self._look_at_source_at:
+            return
+        try:
+            self._note_partitions(source_partitions(self._settings.source, timeout=5.0))
+        except KafkaError as error:
+            log.warning("cannot look at the source", detail=str(error))
+            self._look_at_source_at = time.monotonic() + _SOURCE_S
+
+    def _note_partitions(self, partitions: frozenset[Partition]) -> None:
+        if not self._settings.one_cluster and partitions != self._seated:
+            make_seats(self._settings.sink, self._settings.source.group, partitions)
+            self._seated = partitions
+        self._partitions = partitions
+        self._look_at_source_at = time.monotonic() + _SOURCE_S
 
     def _look_at_ray(self) -> None:
         """End with a failure when Ray cannot run anything any more: whoever started us starts us again."""

@@ -73,7 +73,7 @@ class _Writer:
                 continue
             except KafkaException as error:
                 if error.args[0].code() in _TOO_LARGE:
-                    raise OutputRefused(record.source, error.args[0].str()) from error
+                    raise OutputRefused([record.source], error.args[0].str()) from error
                 raise _translated(error, "produce") from error
             return
 
@@ -85,9 +85,14 @@ class _Writer:
 
     def raise_failures(self) -> None:
         failures, self._failures = self._failures, []
-        for source, error in failures:
-            if error.code() in _TOO_LARGE:
-                raise OutputRefused(source, error.str())
+        refused = {
+            (source.partition, source.offset): (source, error)
+            for source, error in failures
+            if error.code() in _TOO_LARGE
+        }
+        if refused:
+            sources, errors = zip(*refused.values(), strict=True)
+            raise OutputRefused(sources, errors[0].str())
         if failures:
             raise DeliveryAborted(f"output of {failures[0][0]} not delivered: {failures[0][1].str()}")
 

@@ -203,7 +203,8 @@ class Pipeline:
                 raise
             log.warning("delivery aborted; going back to the last commit", detail=str(error))
             if isinstance(error, OutputRefused):
-                self._refused[error.source.partition, error.source.offset] = error.detail
+                for source in error.sources:
+                    self._refused[source.partition, source.offset] = error.detail
             self._rewind()
 
     def _rewind(self) -> None:

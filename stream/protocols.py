@@ -63,11 +63,11 @@ class DeliveryAborted(Space2vecError):
 
 
 class OutputRefused(DeliveryAborted):
-    """As :class:`DeliveryAborted`, because the broker refuses one record for good."""
+    """As :class:`DeliveryAborted`, because the broker refuses the answers to some messages for good."""
 
-    def __init__(self, source: Message, detail: str) -> None:
-        super().__init__(f"output of {source} refused: {detail}")
-        self.source = source
+    def __init__(self, sources: Sequence[Message], detail: str) -> None:
+        super().__init__(f"outputs of {len(sources)} messages refused ({sources[0]} first): {detail}")
+        self.sources = sources
         self.detail = detail
 
 

@@ -284,7 +284,7 @@ def test_an_output_that_the_broker_refuses_becomes_a_dead_letter() -> None:
         def write(self, records: Sequence[OutputRecord]) -> None:
             for record in records:
                 if record.topic == "out" and record.value == b"5":
-                    raise OutputRefused(record.source, "too large")
+                    raise OutputRefused([record.source], "too large")
             super().write(records)
 
     logs = logs_of([12])

@@ -1,0 +1,79 @@
+"""The scorer over Ray: classifiers that die, stamps that kill, outages that pass."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from space2vec.stream.protocols import ScoringFailed
+from space2vec.stream.ray_scorer import RayScorer
+from space2vec.workers.scores import Scores
+
+KILLS = 666.0
+RAISES = 13.0
+
+
+class Moody:
+    """Stands for a classifier: some stamps kill it, some make it raise."""
+
+    def score(self, stamps: np.ndarray) -> Scores:
+        if (stamps == KILLS).any():
+            os._exit(1)
+        if (stamps == RAISES).any():
+            raise ValueError("thirteen")
+        return Scores(stamps[:, 0, 0, 0].copy(), np.zeros((len(stamps), 0), np.float32))
+
+    def ready(self) -> int:
+        return os.getpid()
+
+
+@pytest.fixture
+def moody(ray_cluster):
+    actor = ray_cluster.remote(Moody).options(num_cpus=0.1, max_restarts=-1)
+    actors = [actor.remote() for _ in range(2)]
+    ray_cluster.get([a.ready.remote() for a in actors])
+    yield actors
+    for a in actors:
+        ray_cluster.kill(a)
+
+
+def stamps(*values: float) -> np.ndarray:
+    return np.stack([np.full((3, 1, 1), value, np.float32) for value in values])
+
+
+def await_scores(scorer: RayScorer, ticket: Any, deadline_s: float = 90) -> Scores:
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        scores = scorer.wait(ticket, 0.2)
+        if scores is not None:
+            return scores
+    raise TimeoutError
+
+
+@pytest.mark.timeout(200)
+def test_stamps_outlive_the_classifier_that_had_them(ray_cluster, moody) -> None:
+    scorer = RayScorer(moody)
+    tickets = [scorer.submit(stamps(n)) for n in range(6)]
+    os.kill(ray_cluster.get(moody[0].ready.remote()), 9)
+    tickets += [scorer.submit(stamps(n)) for n in range(6, 12)]
+    assert [await_scores(scorer, t).logit.tolist() for t in tickets] == [[float(n)] for n in range(12)]
+
+
+@pytest.mark.timeout(200)
+def test_stamps_that_kill_three_healthy_classifiers_are_given_up(moody) -> None:
+    scorer = RayScorer(moody)
+    ticket = scorer.submit(stamps(1, KILLS))
+    with pytest.raises(ScoringFailed, match="3 healthy classifiers died"):
+        await_scores(scorer, ticket)
+    assert await_scores(scorer, scorer.submit(stamps(5))).logit.tolist() == [5]
+
+
+@pytest.mark.timeout(200)
+def test_what_a_classifier_raises_is_held_against_the_stamps(moody) -> None:
+    scorer = RayScorer(moody)
+    with pytest.raises(ScoringFailed, match="thirteen"):
+        await_scores(scorer, scorer.submit(stamps(RAISES)))
