@@ -50,9 +50,9 @@ help: ## say this
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing into .venv (once; torch and its CUDA libraries are about 3 GB, so this takes minutes)"
 	$(PIP) install -c constraints.txt setuptools
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[demo,training,test]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[demo,training,test,rubin]'
 	@touch $@
 
 .venv/.installed-lint: .venv/.installed
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[demo,training,test,lint]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[demo,training,test,rubin,lint]'
 	@touch $@
