@@ -38,7 +38,8 @@ class Outcome:
 class Batch:
     """Messages on their way through, in the order consumed.
 
-    ``outcomes[i]`` belongs to ``messages[i]``; ``stamps`` is ``(N, 3, S, S)`` float32.
+    ``outcomes[i]`` belongs to ``messages[i]``; ``stamps`` is ``(N, 3, S, S)`` float32; ``submitted`` is when
+    they went to the scorer, by ``time.perf_counter``.
     """
 
     messages: list[Message]
@@ -46,6 +47,7 @@ class Batch:
     stamps: NDArray[np.float32] = field(repr=False)
     claims: list[Claim] = field(default_factory=list)
     ticket: Ticket | None = None
+    submitted: float = 0.0
 
     @property
     def size_bytes(self) -> int:

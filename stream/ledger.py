@@ -89,6 +89,14 @@ class Ledger:
             total.add(entry.counts)
         return total
 
+    @property
+    def by_topic(self) -> dict[str, Counts]:
+        """Everything noted since the last :meth:`clear`, by source topic."""
+        topics: dict[str, Counts] = {}
+        for (partition, _), entry in self._entries.items():
+            topics.setdefault(partition.topic, Counts()).add(entry.counts)
+        return topics
+
     def records(self) -> list[OutputRecord]:
         """What has been noted, as records for the ledger topic."""
         if not self._topic or self._last is None:

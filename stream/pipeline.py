@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event
 
+import numpy as np
 import structlog
 
 from space2vec.schemas.settings import StreamSettings
@@ -21,6 +22,7 @@ from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
 from space2vec.stream.isolate import score_singly
 from space2vec.stream.ledger import Ledger
+from space2vec.stream.measures import Load, Meter
 from space2vec.stream.offsets import OffsetTracker
 from space2vec.stream.protocols import (
     DeliveryAborted,
@@ -82,6 +84,7 @@ class Pipeline:
         self._failed = False
         self.counts = Counts()
         """Alerts whose answers are committed."""
+        self.meter = Meter()
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set, then finish what is in flight within the drain budget."""
@@ -107,6 +110,17 @@ class Pipeline:
         """Messages consumed and not yet committed."""
         return self._ledger.total.messages + sum(len(b.messages) for b in self._in_flight) + len(self._held)
 
+    @property
+    def load(self) -> Load:
+        """What is in hand now; may be asked from another thread."""
+        batches = list(self._in_flight)
+        return Load(
+            len(self._tracker.partitions),
+            len(batches),
+            sum(batch.size_bytes for batch in batches),
+            len(self._held),
+        )
+
     # ---- the loop -----------------------------------------------------------------------------
 
     def _step(self) -> None:
@@ -122,13 +136,15 @@ class Pipeline:
         messages = [message for message in messages if message.partition in self._tracker.partitions]
         if not messages:
             return
-        batch, held = self._opener.open(messages)
+        with self.meter.stage("open"):
+            batch, held = self._opener.open(messages)
         if held:
             self._held += held
             self._try_held_at = time.monotonic() + _SCHEMA_WAIT_S
         self._source.hold(frozenset(message.partition for message in self._held))
         batch.claims = [self._tracker.track(message) for message in batch.messages]
         if len(batch.stamps):
+            batch.submitted = time.perf_counter()
             batch.ticket = self._scorer.submit(batch.stamps)
         if batch.messages:
             self._in_flight.append(batch)
@@ -145,14 +161,21 @@ class Pipeline:
                     scores = score_singly(self._scorer, batch)
                 if scores is None:
                     return
+                self.meter.scored(batch.submitted)
             self._in_flight.popleft()
-            answers = self._answers(batch, scores)
-            for message, claim, answer in zip(batch.messages, batch.claims, answers, strict=True):
-                if claim.live:
-                    admitted = self._window.admit(answer)
-                    self._sink.write(admitted.records)
-                    self._tracker.finish(claim)
-                    self._ledger.note(message, admitted.counts)
+            with self.meter.stage("answer"):
+                self._write(batch, scores)
+
+    def _write(self, batch: Batch, scores: Scores | None) -> None:
+        answers = self._answers(batch, scores)
+        probability = scores.probability if scores is not None else np.empty(0)
+        for i, (message, claim) in enumerate(zip(batch.messages, batch.claims, strict=True)):
+            if claim.live:
+                admitted = self._window.admit(answers[i])
+                self._sink.write(admitted.records)
+                self._tracker.finish(claim)
+                self._ledger.note(message, admitted.counts)
+                self.meter.answered(message, batch.outcomes[i], probability)
 
     def _answers(self, batch: Batch, scores: Scores | None) -> list[Answer]:
         answers = self._answerer.answer(batch, scores)
@@ -170,9 +193,11 @@ class Pipeline:
         offsets = self._tracker.committable()
         if offsets:
             self._sink.write(self._ledger.records())
-            self._sink.commit(offsets)
+            with self.meter.stage("commit"):
+                self._sink.commit(offsets)
             self._tracker.committed(offsets)
             self.counts.add(self._ledger.total)
+            self.meter.committed(self._ledger.by_topic)
             self._ledger.clear()
             self._window.commit()
             self._aborts = 0
@@ -209,6 +234,7 @@ class Pipeline:
 
     def _rewind(self) -> None:
         self._sink.abort()
+        self.meter.aborted()
         self._in_flight.clear()
         self._ledger.clear()
         self._window.void()
@@ -220,10 +246,12 @@ class Pipeline:
 
     def assigned(self, partitions: Sequence[Partition]) -> None:
         """Begin with these partitions."""
+        self.meter.rebalanced("assigned")
         self._tracker.assign(partitions)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight, commit, and let go."""
+        self.meter.rebalanced("revoked")
         try:
             if not self._failed:
                 self._drain(Deadline(self._settings.drain_s))
@@ -232,6 +260,7 @@ class Pipeline:
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Another worker has them already: void what is under way and begin again with the rest."""
+        self.meter.rebalanced("lost")
         self._tracker.revoke(partitions)
         if self._ledger.total.messages or self._in_flight:
             raise DeliveryAborted(f"lost {', '.join(map(str, partitions))}")

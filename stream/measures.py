@@ -1,0 +1,200 @@
+"""What a stream worker measures of its own work, besides :mod:`counts`: times, ages, scores.
+
+Everything here is plain numbers. It is filled in the pipeline's loop, read by the worker's status calls from
+another thread (so containers never change their size in place), and turned into Prometheus' format once per
+service, by :mod:`metrics`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from space2vec.schemas.times import DAY_S, mjd_tai
+from space2vec.stream.batch import Outcome
+from space2vec.stream.counts import Counts
+from space2vec.stream.protocols import Message
+from space2vec.workers.histogram import Histogram
+
+STAGES: Final = ("open", "score", "answer", "commit")
+"""Of a batch: packets to stamps; stamps to scores, waiting for its turn included; scores to records; of a commit."""
+REBALANCES: Final = ("assigned", "revoked", "lost")
+
+_STAGE_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_DELAY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+_AGE_S: Final = (
+    5.0,
+    10.0,
+    20.0,
+    30.0,
+    45.0,
+    60.0,
+    90.0,
+    120.0,
+    300.0,
+    600.0,
+    1800.0,
+    3600.0,
+    21600.0,
+    86400.0,
+)
+_SCORE: Final = tuple(step / 20 for step in range(1, 21))
+_MJD_1970: Final = 40587.0
+
+
+@dataclass(slots=True)
+class Measures:
+    """Totals since a stream worker began; each alert counts once its answer is committed.
+
+    Attributes
+    ----------
+    topics : dict of str to Counts
+        By source topic.
+    stages : dict of str to Histogram
+        Seconds, per stage of :data:`STAGES`.
+    alert_age : Histogram
+        Seconds from mid-exposure to the commit of the answer.
+    end_to_end : Histogram
+        Seconds from the source message's Kafka timestamp to the commit of the answer.
+    scores : Histogram
+        Probabilities of the bundle's first class.
+    rebalances : dict of str to int
+        Changes of assignment, per kind of :data:`REBALANCES`.
+    commits, aborts : int
+        Commits that stand, and deliveries taken back.
+    last_commit : float
+        Of the latest commit, seconds since 1970; 0: none yet.
+    """
+
+    topics: dict[str, Counts] = field(default_factory=dict)
+    stages: dict[str, Histogram] = field(
+        default_factory=lambda: {stage: Histogram(_STAGE_S) for stage in STAGES}
+    )
+    alert_age: Histogram = field(default_factory=lambda: Histogram(_AGE_S))
+    end_to_end: Histogram = field(default_factory=lambda: Histogram(_DELAY_S))
+    scores: Histogram = field(default_factory=lambda: Histogram(_SCORE))
+    rebalances: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REBALANCES, 0))
+    commits: int = 0
+    aborts: int = 0
+    last_commit: float = 0.0
+
+    def count(self, topics: Mapping[str, Counts]) -> None:
+        """Count alerts by source topic."""
+        counted = dict(self.topics)
+        for topic, counts in topics.items():
+            total = Counts()
+            total.add(counted.get(topic, Counts()))
+            total.add(counts)
+            counted[topic] = total
+        self.topics = counted
+
+    def add(self, other: Measures) -> None:
+        """Add another worker's totals to these."""
+        self.count(other.topics)
+        for stage in STAGES:
+            self.stages[stage].add(other.stages[stage])
+        self.alert_age.add(other.alert_age)
+        self.end_to_end.add(other.end_to_end)
+        self.scores.add(other.scores)
+        for kind in REBALANCES:
+            self.rebalances[kind] += other.rebalances[kind]
+        self.commits += other.commits
+        self.aborts += other.aborts
+        self.last_commit = max(self.last_commit, other.last_commit)
+
+
+@dataclass(slots=True)
+class Load:
+    """What a stream worker has in its hands now.
+
+    Attributes
+    ----------
+    partitions : int
+        Assigned to it.
+    batches, size_bytes : int
+        Batches under way and the bytes of their packets.
+    held : int
+        Messages that wait for their writer schema.
+    """
+
+    partitions: int = 0
+    batches: int = 0
+    size_bytes: int = 0
+    held: int = 0
+
+    def add(self, other: Load) -> None:
+        """Add another worker's load to this."""
+        self.partitions += other.partitions
+        self.batches += other.batches
+        self.size_bytes += other.size_bytes
+        self.held += other.held
+
+
+class Meter:
+    """Takes the measures within the loop; what is answered and not committed is kept apart until it is."""
+
+    def __init__(self) -> None:
+        self.measures = Measures()
+        self._sent_ms: list[int] = []
+        self._exposed: list[float] = []
+        self._scores: list[float] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block."""
+        began = time.perf_counter()
+        yield
+        self.measures.stages[name].observe(time.perf_counter() - began)
+
+    def scored(self, submitted: float) -> None:
+        """Note that a batch's scores are there, which was submitted at ``submitted`` by ``perf_counter``."""
+        self.measures.stages["score"].observe(time.perf_counter() - submitted)
+
+    def answered(
+        self, message: Message, outcomes: Sequence[Outcome], probability: NDArray[np.float64]
+    ) -> None:
+        """Note the answer to one message; ``probability`` is of all rows of its batch."""
+        if message.timestamp_ms is not None:
+            self._sent_ms.append(message.timestamp_ms)
+        for outcome in outcomes:
+            if outcome.row is None or outcome.error is not None:
+                continue
+            self._scores.append(float(probability[outcome.row]))
+            if outcome.alert is not None and outcome.alert.mjd_tai is not None:
+                self._exposed.append(outcome.alert.mjd_tai)
+
+    def committed(self, topics: Mapping[str, Counts]) -> None:
+        """Note that all that was answered stands now; ``topics`` counts it by source topic."""
+        measures, now = self.measures, time.time()
+        now_mjd_tai = mjd_tai(now / DAY_S + _MJD_1970, "mjd_utc")
+        for sent_ms in self._sent_ms:
+            measures.end_to_end.observe(max(0.0, now - sent_ms / 1000))
+        for exposed in self._exposed:
+            measures.alert_age.observe(max(0.0, (now_mjd_tai - exposed) * DAY_S))
+        for score in self._scores:
+            measures.scores.observe(score)
+        measures.count(topics)
+        measures.commits += 1
+        measures.last_commit = now
+        self.voided()
+
+    def aborted(self) -> None:
+        """Note that what was answered since the last commit did not happen."""
+        self.measures.aborts += 1
+        self.voided()
+
+    def voided(self) -> None:
+        """Forget what was answered since the last commit."""
+        self._sent_ms.clear()
+        self._exposed.clear()
+        self._scores.clear()
+
+    def rebalanced(self, kind: str) -> None:
+        """Note a change of assignment."""
+        self.measures.rebalances[kind] += 1
