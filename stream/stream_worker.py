@@ -12,6 +12,7 @@ from space2vec.schemas.settings import Settings
 from space2vec.stream.assembly import kafka_pipeline
 from space2vec.stream.counts import Counts
 from space2vec.stream.logs import configure_logs
+from space2vec.stream.measures import Load, Measures
 from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_scorer import RayScorer
@@ -23,13 +24,15 @@ class WorkerStatus:
     """What a stream worker says of itself.
 
     ``finished`` are assigned partitions at their end with everything committed; ``unanswered`` are
-    messages consumed and not yet committed.
+    messages consumed and not yet committed; ``load`` is ``None`` until the pipeline runs.
     """
 
     pid: int
     counts: Counts = field(default_factory=Counts)
     finished: frozenset[Partition] = frozenset()
     unanswered: int = 0
+    measures: Measures = field(default_factory=Measures)
+    load: Load | None = None
 
 
 class StreamWorker:
@@ -69,5 +72,10 @@ class StreamWorker:
         if self._pipeline is None:
             return WorkerStatus(os.getpid())
         return WorkerStatus(
-            os.getpid(), self._pipeline.counts, self._pipeline.finished, self._pipeline.unanswered
+            os.getpid(),
+            self._pipeline.counts,
+            self._pipeline.finished,
+            self._pipeline.unanswered,
+            self._pipeline.meter.measures,
+            self._pipeline.load,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,15 @@ from space2vec.schemas.settings import ModelSettings, Settings
 from space2vec.workers.backends import DeviceBroken, open_backend
 from space2vec.workers.batcher import Batcher
 from space2vec.workers.bundle import check_golden, load_bundle
+from space2vec.workers.histogram import Histogram
 from space2vec.workers.scores import Scores
 
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 300.0
 """For all classifiers together; a cluster may have to bring up machines, and torch takes its time."""
+
+_BATCH_ALERTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # upper bounds of batch sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,28 @@ class Readiness:
     cuda_visible_devices: str | None
     sha256: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierStatus:
+    """What a classifier has done since its process began.
+
+    Attributes
+    ----------
+    pid : int
+        Its process; another one after a restart, with everything counted from nothing.
+    device : str
+        Where its network runs.
+    batches : Histogram
+        Alerts per batch scored.
+    busy_s : float
+        Seconds spent scoring.
+    """
+
+    pid: int
+    device: str
+    batches: Histogram
+    busy_s: float
 
 
 class Classifier:
@@ -88,6 +114,8 @@ class Classifier:
             told = "; ".join(f"{check.name}: {check.detail}" for check in failed)
             raise ModelError(f"{self._bundle.path}: golden vectors come out differently: {told}")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
+        self._batches = Histogram(_BATCH_ALERTS)
+        self._busy_s = 0.0
         self._batcher = Batcher(self._run, settings.max_batch, settings.max_wait_ms / 1000)
 
     async def score(self, stamps: NDArray[np.float32]) -> Scores:
@@ -116,10 +144,20 @@ class Classifier:
             os.getpid(),
         )
 
+    async def status(self) -> ClassifierStatus:
+        """How much it has scored."""
+        return ClassifierStatus(os.getpid(), self._backend.device, self._batches, self._busy_s)
+
     async def _run(self, stamps: NDArray[np.float32]) -> Scores:
         # In a thread of its own, so that calls arrive while a batch is scored.
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._backend.score, stamps)
+            began = time.perf_counter()
+            scores = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._backend.score, stamps
+            )
+            self._busy_s += time.perf_counter() - began
+            self._batches.observe(len(stamps))
+            return scores
         except DeviceBroken as error:
             log.critical("device lost, ending the process so that Ray starts another: %s", error)
             # Neither an exception nor exit_actor: Ray restarts only what looks like a crash.
