@@ -13,7 +13,6 @@ that we use.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from space2vec.schemas.avro_types import SchemaTree
@@ -24,8 +23,8 @@ from space2vec.schemas.regular import RegularReader
 _MAGICS = (b"SIMPLE  =", b"\x1f\x8b\x08")
 _WALKED_MIDDLE = 16 << 10
 """Bytes of the longest middle that is walked through: some 40 previous LSST sources, or 100 of ZTF."""
-_MOST_OCCURRENCES = 2
-_SIZES_REMEMBERED = 4
+_MOST_OCCURRENCES = 3
+"""Places where the magic bytes are looked at: three bytes can turn up by chance in a history."""
 _LONGEST_HEAD = 256
 """Bytes between the start of a cutout's field and its content: union branches, file name, length."""
 
@@ -47,10 +46,9 @@ class TwoEndedReader:
         self._middle = middle
         self._back = back
         self._settling = settling
-        # A survey keeps to one form, and often to one size: what was met last is tried first.
+        # A survey keeps to one form, and mostly to one length of head: what was met last is tried first.
         self._magics = _MAGICS
-        self._head = 0
-        self._sizes: deque[int] = deque(maxlen=_SIZES_REMEMBERED)
+        self._head = 1
 
     @classmethod
     def compile(cls, writer: WriterSchema, extractor: Extractor) -> TwoEndedReader | None:
@@ -124,38 +122,39 @@ class TwoEndedReader:
 
     def _find_back(self, body: bytes, after: int) -> tuple[_Record, int] | None:
         """Find where the cutouts begin; what is read from there on comes along."""
-        for size in self._sizes:
-            back = self._read_back(body, len(body) - size, after)
-            if back is not None:
-                return back
         for magic in self._magics:
             position = body.find(magic, after)
             for _ in range(_MOST_OCCURRENCES):
                 if position < 0:
                     break
+                fits = False
                 for head in (self._head, *range(1, _LONGEST_HEAD)):
-                    back = self._read_back(body, position - head, after)
-                    if back is not None:
-                        self._remember(magic, head, len(body) - back[1])
-                        return back
+                    start = position - head
+                    back = self._read_back(body, start) if start >= after else None
+                    if back is None:
+                        continue
+                    record, end = back
+                    if end == len(body):
+                        self._head = head
+                        if magic is not self._magics[0]:
+                            self._magics = self._magics[::-1]
+                        return record, start
+                    fits = True
+                if fits:
+                    # The first cutout is here, but the record is not whole. A later cutout is not the first,
+                    # though with bytes left over at the end it may look so.
+                    return None
                 position = body.find(magic, position + 1)
         return None
 
-    def _read_back(self, body: bytes, start: int, after: int) -> tuple[_Record, int] | None:
-        if start < after or not self._back.may_begin(body, start):
+    def _read_back(self, body: bytes, start: int) -> tuple[_Record, int] | None:
+        if not self._back.may_begin(body, start):
             return None
         try:
-            back = self._back.read(body, start)
+            return self._back.read(body, start)
         except ValueError:
             # Not UTF-8 where a string would be, or a length beyond the end: the wrong place to begin.
             return None
-        return (back[0], start) if back is not None and back[1] == len(body) else None
-
-    def _remember(self, magic: bytes, head: int, size: int) -> None:
-        if magic is not self._magics[0]:
-            self._magics = self._magics[::-1]
-        self._head = head
-        self._sizes.appendleft(size)
 
 
 def _is_array(tree: SchemaTree, kind: Any) -> bool:
