@@ -8,18 +8,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from space2vec.schemas.errors import ConfigError, KafkaError, ModelError, Space2vecError
 from space2vec.schemas.settings import Settings
+from space2vec.stream.actor_status import StatusCalls
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
+from space2vec.stream.measures import Load, Measures
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.seated_source import make_seats
 from space2vec.stream.source_topics import source_partitions
+
+if TYPE_CHECKING:
+    from space2vec.workers.classifier import ClassifierStatus
 
 log = structlog.get_logger()
 
@@ -35,13 +40,19 @@ class Summary:
     """How the run stands, or ended.
 
     ``unanswered`` counts messages that a drain had to leave; they are not committed, so whoever
-    comes next answers them. ``restarts`` counts stream workers that had to be replaced.
+    comes next answers them. ``restarts`` counts stream workers that had to be replaced,
+    ``classifier_restarts`` classifiers. ``loads`` and ``classifiers`` have an entry per actor, ``None`` while it
+    does not serve.
     """
 
     counts: Counts
     unanswered: int = 0
     restarts: int = 0
     seconds: float = 0.0
+    measures: Measures = field(default_factory=Measures)
+    loads: tuple[Load | None, ...] = ()
+    classifiers: tuple[ClassifierStatus | None, ...] = ()
+    classifier_restarts: int = 0
 
 
 @dataclass
@@ -53,6 +64,9 @@ class _Seat:
     running: Any = None
     counts: Counts = field(default_factory=Counts)
     former: Counts = field(default_factory=Counts)
+    measures: Measures = field(default_factory=Measures)
+    former_measures: Measures = field(default_factory=Measures)
+    load: Load | None = None
     finished: frozenset[Partition] = frozenset()
     unanswered: int = 0
     failures: int = 0
@@ -104,6 +118,7 @@ class _Application:
         self._seats = [_Seat(f"{settings.source.group}.{instance}.{i}") for i in range(settings.ray.workers)]
         self._note_partitions(partitions)
         self._classifiers = start_classifiers(settings.model.bundle, settings.ray.classifiers, settings)
+        self._classifier_status = StatusCalls(self._classifiers)
 
     def run(self, stop: Event) -> Summary:
         try:
@@ -198,6 +213,8 @@ class _Application:
         )
         ray.kill(seat.worker)
         seat.former.add(seat.counts)
+        seat.former_measures.add(seat.measures)
+        seat.measures, seat.load = Measures(), None
         seat.counts, seat.finished, seat.unanswered = Counts(), frozenset(), 0
         seat.worker = seat.running = None
         seat.restarts += 1
@@ -217,6 +234,8 @@ class _Application:
             seat.heard = time.monotonic()
             seat.counts, seat.finished = status.counts, status.finished
             seat.unanswered = status.unanswered
+            seat.measures, seat.load = status.measures, status.load
+        self._classifier_status.look()
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -234,7 +253,7 @@ class _Application:
             except Exception as error:  # noqa: BLE001 - dead or late: what it left is not committed
                 log.warning("stream worker did not drain", worker=seat.name, error=type(error).__name__)
                 continue
-            seat.counts, seat.unanswered = status.counts, status.unanswered
+            seat.counts, seat.unanswered, seat.measures = status.counts, status.unanswered, status.measures
         return self._summary()
 
     def _stop_actors(self) -> None:
@@ -252,9 +271,17 @@ class _Application:
         return total
 
     def _summary(self) -> Summary:
+        measures = Measures()
+        for seat in self._seats:
+            measures.add(seat.former_measures)
+            measures.add(seat.measures)
         return Summary(
             self._total(),
             sum(seat.unanswered for seat in self._seats),
             sum(seat.restarts for seat in self._seats),
             time.monotonic() - self._began,
+            measures,
+            tuple(seat.load for seat in self._seats),
+            tuple(self._classifier_status.latest),
+            self._classifier_status.restarts,
         )
