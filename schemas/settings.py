@@ -127,6 +127,15 @@ class StreamSettings(_Section):
     dry_run: bool = Field(False, description="score, but neither produce nor commit")
 
 
+class MetricsSettings(_Section):
+    """Where ``/metrics``, ``/livez`` and ``/readyz`` are served."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; this machine only by default")
+    port: int | None = Field(
+        None, ge=0, le=65535, description="port to listen on; empty: nothing is served; 0: any"
+    )
+
+
 class Settings(_Section):
     """Everything that ``space2vec run`` needs."""
 
@@ -136,6 +145,7 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings()
     ray: RaySettings = RaySettings()
     stream: StreamSettings = StreamSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @property
     def one_cluster(self) -> bool:

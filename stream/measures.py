@@ -115,6 +115,8 @@ class Load:
 
     Attributes
     ----------
+    joined : bool
+        Whether the group has given it an assignment, if only an empty one.
     partitions : int
         Assigned to it.
     batches, size_bytes : int
@@ -123,6 +125,7 @@ class Load:
         Messages that wait for their writer schema.
     """
 
+    joined: bool = False
     partitions: int = 0
     batches: int = 0
     size_bytes: int = 0
@@ -130,6 +133,7 @@ class Load:
 
     def add(self, other: Load) -> None:
         """Add another worker's load to this."""
+        self.joined |= other.joined
         self.partitions += other.partitions
         self.batches += other.batches
         self.size_bytes += other.size_bytes

@@ -115,6 +115,7 @@ class Pipeline:
         """What is in hand now; may be asked from another thread."""
         batches = list(self._in_flight)
         return Load(
+            self.meter.measures.rebalances["assigned"] > 0,
             len(self._tracker.partitions),
             len(batches),
             sum(batch.size_bytes for batch in batches),

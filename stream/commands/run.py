@@ -18,6 +18,7 @@ from space2vec.stream.commands.flags import Config, Json, ModelFlags, PacketFlag
 from space2vec.stream.exit_codes import INTERRUPTED, OK, UNFINISHED
 
 if TYPE_CHECKING:
+    from space2vec.schemas.settings import Settings
     from space2vec.stream.app import Summary
 
 EXAMPLES: Final = """\
@@ -45,6 +46,7 @@ def run(
     workers: int | None = None,
     classifiers: int | None = None,
     ray_address: str | None = None,
+    metrics_port: int | None = None,
     until_eof: Switch = False,
     max_alerts: int | None = None,
     dry_run: Switch = False,
@@ -81,6 +83,8 @@ def run(
         Classifier actors.
     ray_address
         Ray cluster to join; none: start one here.
+    metrics_port
+        Port of /metrics, /livez and /readyz, on this machine only unless metrics.host says otherwise.
     until_eof
         Stop at the end of every partition.
     max_alerts
@@ -115,10 +119,11 @@ def run(
             "dry_run": dry_run or None,
             "delivery": delivery,
         },
+        "metrics": {"port": metrics_port},
     }
     settings = load_settings(config, overrides)
-    with draining_on_signals() as stop:
-        summary = run_application(settings, stop, _Reporter())
+    with draining_on_signals() as stop, _listening(settings, stop) as note:
+        summary = run_application(settings, stop, note)
     _say(summary, json_)
     return UNFINISHED if summary.unanswered else OK
 
@@ -154,6 +159,25 @@ def draining_on_signals() -> Iterator[Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _listening(settings: Settings, stop: Event) -> Iterator[Callable[[Summary], None]]:
+    """Give what wants to hear how the run stands: the log, and the metrics' endpoint where there is one."""
+    report = _Reporter()
+    if settings.metrics.port is None:
+        yield report
+        return
+    from space2vec.stream.health import Endpoint
+    from space2vec.workers.bundle import load_bundle
+
+    with Endpoint(settings, load_bundle(settings.model.bundle), stop) as endpoint:
+
+        def note(summary: Summary) -> None:
+            report(summary)
+            endpoint.note(summary)
+
+        yield note
 
 
 class _Reporter:
