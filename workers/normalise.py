@@ -25,6 +25,9 @@ MAD_TO_SIGMA = 1.4826
 CHUNK_PIXELS = 1 << 17
 """Pixels worked on at once, 33 planes of ZTF: fewer cost more in numpy's overhead than they gain in cache."""
 
+NO_PIXEL = 1e30
+"""A pixel of this magnitude is none: ZTF's templates hold -3.4e38, the lowest float32, where they have no value."""
+
 _SIGN_BIT = np.uint32(1 << 31)
 _FLOAT32 = np.finfo(np.float32)
 
@@ -43,13 +46,13 @@ class PlaneReport:
     Attributes
     ----------
     holes : bool
-        Some pixel inside the window is not finite.
+        Some pixel inside the window has no value.
     infinite : bool
-        Some pixel of the stamp is infinite.
+        Some pixel of the stamp is infinite, or as good as that (:data:`NO_PIXEL`).
     noiseless : bool
         The median absolute deviation is zero (more than half of the pixels are equal) or not a number.
     blank : bool
-        There is no finite pixel, or all finite pixels are equal.
+        There is no pixel with a value, or all values are equal.
     """
 
     holes: bool = False
@@ -108,11 +111,11 @@ def normalise_planes(
         return dict.fromkeys(range(len(planes)), PlaneReport(noiseless=True, blank=True))
     values = planes.reshape(len(planes), -1)
     with np.errstate(over="ignore", invalid="ignore"):
-        # One sum per plane tells whether any pixel is NaN or infinite.
-        ragged = _where(~np.isfinite(values.sum(axis=1)))
-        infinite = [row for row in ragged if np.isinf(values[row]).any()]
+        # One sum of squares per plane tells whether any pixel is not a number, or too large for one.
+        ragged = _where(~np.isfinite(np.vecdot(values, values)))
+        infinite = [row for row in ragged if (np.abs(values[row]) >= NO_PIXEL).any()]
         for row in infinite:
-            values[row][np.isinf(values[row])] = np.nan
+            values[row][np.abs(values[row]) >= NO_PIXEL] = np.nan
 
         scratch = values.copy()
         values -= _medians(scratch, ragged)[:, None]

@@ -10,7 +10,7 @@ class Flag(StrEnum):
     """What a consumer should know of the stamps behind a score. None of them on a clean alert."""
 
     NAN = "nan"
-    """A plane has a pixel without a finite value inside the part that the network sees."""
+    """A plane has a pixel without a value inside the part that the network sees."""
     TRUNCATED = "truncated"
     """A plane is smaller than the survey's uncut stamp: it was cut at the chip edge."""
     OFF_CENTRE = "off_centre"
@@ -22,8 +22,8 @@ class Flag(StrEnum):
     """A plane that the network can do without has no finite pixel, or every pixel is the same; zeros
     stand in for it. (A required plane like that gets the alert rejected.)"""
     OUT_OF_RANGE = "out_of_range"
-    """A plane has an infinite pixel, or no measurable noise (more than half of its pixels are equal),
-    so that its normalised values say little."""
+    """A plane has a pixel that is infinite or as good as that (1e30 and beyond; counted as having no
+    value), or no measurable noise (more than half of its pixels are equal)."""
 
 
 class Status(StrEnum):

@@ -118,6 +118,18 @@ def test_turning_and_mirroring_commute_with_it(size: int, make_triplets: Callabl
     assert np.array_equal(normalise_triplets(stamps[..., ::-1], spec), upright[..., ::-1])
 
 
+@pytest.mark.parametrize(
+    "sentinel", [-np.finfo(np.float32).max, np.finfo(np.float32).max, -1e30, np.inf, -np.inf]
+)
+def test_sentinels_are_no_pixels(sentinel: float, make_triplets: Callable[..., Stamps]) -> None:
+    """ZTF's templates hold the lowest float32 where they have no value."""
+    stamps = make_triplets(3)
+    without = stamps.copy()
+    stamps[1, 1, :25], without[1, 1, :25] = sentinel, np.nan
+    stamps[2, 1, 3, 3:5], without[2, 1, 3, 3:5] = (sentinel, -sentinel), np.nan
+    assert np.array_equal(normalise_triplets(stamps, SPEC), normalise_triplets(without, SPEC))
+
+
 def test_negation_negates(make_triplets: Callable[..., Stamps]) -> None:
     stamps = make_triplets(4)[..., :62]
     assert np.array_equal(normalise_triplets(-stamps, SPEC), -normalise_triplets(stamps, SPEC))

@@ -179,6 +179,7 @@ def spoil(stamps: Stamps, plane: int, rows: Any, cols: Any, value: float) -> Sta
         (2, slice(0, 17), slice(None), NAN, (Flag.NAN,)),
         (0, 31, 31, INF, (Flag.NAN, Flag.OUT_OF_RANGE)),
         (0, 0, 0, -INF, (Flag.OUT_OF_RANGE,)),
+        (1, slice(0, 20), 40, np.finfo(np.float32).min, (Flag.NAN, Flag.OUT_OF_RANGE)),
         (1, slice(None), slice(0, 40), 0.0, (Flag.OUT_OF_RANGE,)),
         (1, slice(None), slice(None), 0.0, (Flag.BLANK,)),
         (1, slice(None), slice(None), NAN, (Flag.NAN, Flag.BLANK)),
@@ -304,3 +305,12 @@ def test_cut_ztf_packets_have_their_residual_at_the_centre(shared: Any) -> None:
     middle = found.stamps[:, 2, 29:34, 29:34].reshape(len(found.rows), -1).max(axis=1)
     background = np.percentile(np.abs(found.stamps[:, 2]).reshape(len(found.rows), -1), 90, axis=1)
     assert (middle > 1.5 * background).mean() > 0.9
+
+
+def test_pixels_that_ztf_templates_lack_do_not_reach_the_network(shared: Any) -> None:
+    """The same real packets score the same whether the survey wrote -3.4e38 or NaN."""
+    triplets = np.load(shared / "stamps" / "ztf.npz")["triplets"]
+    lacking = triplets[(np.abs(np.nan_to_num(triplets)) > 1e30).any(axis=(1, 2, 3))]
+    assert len(lacking) > 5
+    cleaned = np.where(np.abs(lacking) > 1e30, NAN, lacking)
+    assert np.array_equal(normalise_triplets(lacking, SPEC), normalise_triplets(cleaned, SPEC))
