@@ -78,7 +78,7 @@ class Report:
                 "  labelled by injected truth. No real alert was trained on.",
                 f"- Seed {self.recipe['seed']}; SHA-256 of the training set:",
                 f"  `{self.digest}`.",
-                "  The set repeats bit for bit; the weights do on one machine with one number of threads.",
+                "  The set repeats bit for bit with the same library versions; so do the weights on one thread.",
                 f"- Loss by epoch: {', '.join(f'{loss:.4f}' for loss in self.losses)}.",
                 f"- Temperature {self.temperature:.3f}, from half of the held-out candidates.",
                 f"- Took {self.wall_s:.0f} s, of which {self.cpu_s:.0f} s of CPU in the training process.",

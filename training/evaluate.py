@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import pairwise
 from json import dump
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from space2vec.training.dataset import GROUPS, STAMP_SIZES, Examples, prepare
+from space2vec.training.invariance import invariances
 from space2vec.training.labelled import Labelled, read_labelled
 from space2vec.training.metrics import OPERATING_FPR, performance, threshold_at
 from space2vec.training.simulate import generate
@@ -30,6 +32,8 @@ Logits = NDArray[np.float32]
 
 SNR_EDGES = (5.0, 6.0, 8.0, 12.0, 25.0, np.inf)
 BATCH = 512
+UNTOUCHED = 1200
+"""How many real stamps without missing pixels to try invariances on."""
 SEED = 2_000_003
 """Seed of the simulated test set; training and calibration draw from others, so no field is shared."""
 
@@ -85,7 +89,7 @@ def on_ztf(backend: Backend, spec: InputSpec, labelled: Labelled) -> Found:
     """Agreement with ``drb`` on real ZTF alerts, beside ZTF's own random forest; recall of asteroids.
 
     The labels are another network's scores, so this is agreement and not truth. Known asteroids
-    (within 2 arcsec) are the one label here that no classifier made.
+    (within 2 arcsec) are the one label here that no classifier made. Also how steady scores are.
     """
     logit = logits(backend, labelled.inputs(spec))
     label, forest = labelled.numbers("label_drb"), labelled.numbers("rb")
@@ -103,6 +107,8 @@ def on_ztf(backend: Backend, spec: InputSpec, labelled: Labelled) -> Found:
     for source in np.unique(sources):
         chosen = sure & (sources == source)
         found[f"labels from: {source}"] = _measured(logit[chosen], label[chosen] > 0.5)
+    whole = np.flatnonzero(np.isfinite(labelled.triplets).all((1, 2, 3)))[:UNTOUCHED]
+    found["invariance"] = invariances(partial(logits, backend), spec, labelled.triplets[whole])
     return found
 
 

@@ -1,0 +1,72 @@
+"""How far a score moves when nothing that matters has changed: views, cut edges, lost rows, units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+from scipy.special import expit
+
+from space2vec.workers.manifest import InputSpec
+from space2vec.workers.preprocess import normalise_triplets
+
+CLOSE = 0.05
+"""A move in probability that does not count as one."""
+
+Inputs = NDArray[np.float32]
+Score = Callable[[Inputs], NDArray[np.float32]]
+
+
+def invariances(score: Score, spec: InputSpec, stamps: Inputs, seed: int = 0) -> dict[str, JsonValue]:
+    """Measure by how much probabilities move.
+
+    Parameters
+    ----------
+    score : callable
+        Logits ``(N,)`` of network inputs ``(N, P, S, S)``.
+    spec : InputSpec
+        The bundle's input.
+    stamps : (N, P, H, W) float32
+        Triplets without missing pixels.
+    seed : int
+        Which rows get lost.
+
+    Returns
+    -------
+    dict
+        Fractions of the stamps whose probability moves by less than 0.05: in the worst of the eight views of
+        the square, with a quarter of the stamp cut off at an edge, with 15 % of the rows lost (none
+        within 7 px of the source); and the largest move under a pedestal and another unit.
+    """
+    inputs = normalise_triplets(stamps, spec)
+    usual = expit(score(inputs).astype(np.float64))
+
+    def move(changed: Inputs) -> NDArray[np.float64]:
+        return np.asarray(np.abs(expit(score(changed).astype(np.float64)) - usual))
+
+    views = [
+        np.ascontiguousarray(np.rot90(side, turn, (2, 3)))
+        for side in (inputs, inputs[..., ::-1])
+        for turn in range(4)
+    ]
+    height, width = stamps.shape[2:]
+    cut, torn = stamps.copy(), stamps.copy()
+    cut[..., width - width // 4 :] = np.nan
+    outer = np.r_[0 : height // 2 - 7, height // 2 + 8 : height]
+    rng = np.random.default_rng(seed)
+    for triplet in torn:
+        triplet[:, rng.choice(outer, round(0.15 * height), replace=False)] = np.nan
+    units = stamps * np.float32(3.7) + np.float32(500)
+    return {
+        "stamps": len(stamps),
+        "views": _close(np.max([move(view) for view in views], axis=0)),
+        "edge_cut": _close(move(normalise_triplets(cut, spec))),
+        "rows_lost": _close(move(normalise_triplets(torn, spec))),
+        "units_largest_move": float(f"{move(normalise_triplets(units, spec)).max():.1e}"),
+    }
+
+
+def _close(moves: NDArray[np.float64]) -> float:
+    return round(float((moves < CLOSE).mean()), 4)
