@@ -40,11 +40,13 @@ class TwoEndedReader:
         front: RegularReader,
         middle: RegularReader,
         back: RegularReader,
+        first_cutout: str,
         settling: Settling,
     ) -> None:
         self._front = front
         self._middle = middle
         self._back = back
+        self._first_cutout = first_cutout
         self._settling = settling
         # A survey keeps to one form, and mostly to one length of head: what was met last is tried first.
         self._magics = _MAGICS
@@ -79,7 +81,7 @@ class TwoEndedReader:
         at_back = RegularReader.compile(tree, fields[first:], wanted)
         if front == 0 or settling is None or at_front is None or in_middle is None or at_back is None:
             return None
-        return cls(at_front, in_middle, at_back, settling)
+        return cls(at_front, in_middle, at_back, names[first], settling)
 
     def read(self, body: bytes) -> _Record | None:
         """Read what is wanted at both ends.
@@ -103,10 +105,12 @@ class TwoEndedReader:
             if found is None:
                 return None
             back, start = found
-            if start - middle <= _WALKED_MIDDLE:
-                walked = self._middle.read(body, middle)
-                if walked is None or walked[1] != start:
+            if start - middle > _WALKED_MIDDLE:
+                # A null here may be the end of a first cutout whose magic bytes are damaged.
+                if back[self._first_cutout] is None:
                     return None
+            elif (walked := self._middle.read(body, middle)) is None or walked[1] != start:
+                return None
         except ValueError:
             return None
         record |= back

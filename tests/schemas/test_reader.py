@@ -164,9 +164,9 @@ class TestDamage:
         assert "sync marker" in last.detail
 
     def test_record_that_does_not_follow_its_schema(self, container: Make, reader: PacketReader) -> None:
-        schema, record = ztf_like({"cutoutScience": STAMP})
+        schema, record = ztf_like({"cutoutScience": fits(np.ones((3, 3), np.float32))})
         raw = bytearray(container(schema, *(record | {"candid": number} for number in range(3))))
-        # The second record's object id claims to be longer than the file.
+        # All three are in one block; the second's object id claims to be longer than the file.
         second = raw.index(b"\x02\x08ZTF1")
         raw[second + 1 : second + 4] = b"\xfe\xff\x7f"
         alert, last = reader.read(bytes(raw))
