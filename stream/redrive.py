@@ -156,7 +156,7 @@ def redrive(
             Ledger(settings.sink.ledger, name, listing=True),
             settings.stream,
         )
-        pipeline.run(_UntilFinished(pipeline, stop))
+        pipeline.run(UntilFinished(pipeline, stop))
     finally:
         reader.close()
     return pipeline.counts
@@ -172,10 +172,13 @@ def answered_letters(reader: TopicReader, ledger: str, topic: str) -> dict[Parti
     return done
 
 
-class _UntilFinished(Event):
+class UntilFinished(Event):
+    """Set by ``stop``, or by the source's end with everything answered and committed."""
+
     def __init__(self, pipeline: Pipeline, stop: Event) -> None:
         super().__init__()
         self._pipeline, self._stop = pipeline, stop
 
     def is_set(self) -> bool:
+        """Whether to stop."""
         return self._stop.is_set() or bool(self._pipeline.finished)
