@@ -225,7 +225,7 @@ def _classifiers(classifiers: tuple[ClassifierStatus | None, ...]) -> Iterator[_
 
 
 def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
-    bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
+    bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
     return list(zip(bounds, accumulate(histogram.buckets), strict=True))
 
 
