@@ -22,6 +22,7 @@ VERBS: Final = {
     "run": "Join a consumer group and classify its alerts until told to stop.",
     "audit": "Prove from the topics that nothing is missing and nothing doubled.",
     "redrive": "Put dead letters through again, each once.",
+    "replay": "Classify archives of alerts, from where a former replay left off.",
     "score": "Score alert packets in files; no Kafka needed.",
     "inspect": "Show what is in a packet: framing, schema, ids, stamps, faults.",
     "simulate": "Publish simulated alerts to Kafka, or write them to files.",

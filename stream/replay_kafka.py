@@ -20,10 +20,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import Settings
 from space2vec.stream.assembly import sink_of
-from space2vec.stream.kafka_config import admin_properties, sink_cluster
+from space2vec.stream.kafka_config import admin_properties, cluster_properties, sink_cluster
 from space2vec.stream.kafka_sink import AtLeastOnceSink
 from space2vec.stream.ledger import Entry, Ledger
 from space2vec.stream.protocols import OutputRecord, Partition, Sink
+from space2vec.stream.publish import Publisher
 from space2vec.stream.replay_archives import Archive
 from space2vec.stream.replay_source import ArchiveSource
 from space2vec.stream.replay_standing import Standing, counted
@@ -58,6 +59,7 @@ class KafkaDestination:
             }
         )
         self.settings = settings.model_copy(update={"sink": sink})
+        self._topic = topic
         self._identity = f"{model} {topic} {annotated}"
 
     def standing(self, archive: Archive) -> Standing:
@@ -82,9 +84,9 @@ class KafkaDestination:
         before = self.standing(archive)
         if before.done:
             base, _, number = before.run.rpartition("-")
-            line = {"run": f"{base}-{int(number) + 1}", "topic": archive.shard, "partition": 0}
-            nothing = {"first": 0, "next": 0, "messages": 0, "silent": [], "done": False}
-            self._put(json.dumps(line | nothing).encode())
+            begun = {"run": f"{base}-{int(number) + 1}", "to": self._topic, "topic": archive.shard}
+            nothing = {"partition": 0, "first": 0, "next": 0, "messages": 0, "silent": [], "done": False}
+            self._put(json.dumps(begun | nothing).encode())
 
     def open(self, source: ArchiveSource) -> tuple[Sink, Ledger]:
         """A transactional producer of the archive's own: it fences whoever was writing this archive's answers.
@@ -98,8 +100,8 @@ class KafkaDestination:
         name = f"space2vec.replay.{self._base(source.archive)}"
         sink = sink_of(self.settings, source, name)
         if isinstance(sink, AtLeastOnceSink):
-            return AnswersFirst(sink, LEDGER), ReplayLedger(source, name)
-        return sink, ReplayLedger(source, name)
+            return AnswersFirst(sink, LEDGER), ReplayLedger(source, self._topic, name)
+        return sink, ReplayLedger(source, self._topic, name)
 
     def _base(self, archive: Archive) -> str:
         return hashlib.sha256(f"{archive.digest} {self._identity}".encode()).hexdigest()[:16]
@@ -113,9 +115,6 @@ class KafkaDestination:
             reader.close()
 
     def _put(self, line: bytes) -> None:
-        from space2vec.stream.kafka_config import cluster_properties
-        from space2vec.stream.publish import Publisher
-
         self._ensure_ledger()
         publisher = Publisher(cluster_properties(sink_cluster(self.settings.sink, self.settings.source)))
         publisher.send(LEDGER, "again", line, {})
@@ -144,18 +143,21 @@ class ReplayLedger(Ledger):
     ----------
     source : ArchiveSource
         What is read.
+    topic : str
+        Of the classification records.
     worker : str
         Who writes.
     """
 
-    def __init__(self, source: ArchiveSource, worker: str) -> None:
+    def __init__(self, source: ArchiveSource, topic: str, worker: str) -> None:
         super().__init__(LEDGER, worker)
-        self._source = source
+        self._source, self._to = source, topic
 
     def _line(self, partition: Partition, night: str, entry: Entry) -> dict[str, object]:
         done = entry.next == self._source.end
         return super()._line(partition, night, entry) | {
             "run": self._source.run,
+            "to": self._to,
             "archive": self._source.archive.name,
             "digest": self._source.archive.digest,
             "done": done,

@@ -18,6 +18,7 @@ EXAMPLES: Final = """\
 Examples:
   space2vec audit -b broker:9092 -t ztf_20261122_programid1 -g space2vec
   space2vec audit --config night.toml --json
+  space2vec audit --replay parquet:scores/
 """
 
 app = App(name="audit", help_epilogue=EXAMPLES, help_format="plaintext")
@@ -30,6 +31,7 @@ def audit(
     topic: Annotated[tuple[str, ...], Parameter(alias="-t", negative="")] = (),
     group: Annotated[str | None, Parameter(alias="-g")] = None,
     output_brokers: str | None = None,
+    replay: str | None = None,
     config: Config = None,
     json_: Json = False,
 ) -> int:
@@ -48,6 +50,8 @@ def audit(
         Consumer group of the run.
     output_brokers
         Cluster of the outputs, where it is not the source's.
+    replay
+        Audit what `space2vec replay` put there instead: kafka:TOPIC, parquet:DIR or avro:DIR.
     config
         Settings file of the run.
     json_
@@ -60,7 +64,13 @@ def audit(
         "source": {"brokers": brokers, "topics": topic or None, "group": group},
         "sink": {"brokers": output_brokers},
     }
-    accounts = recount(load_settings(config, overrides))
+    settings = load_settings(config, overrides)
+    if replay is None:
+        accounts = recount(settings)
+    else:
+        from space2vec.stream.replay_audit import audit_replay
+
+        accounts = audit_replay(settings, replay)
     balanced = all(account.balanced for account in accounts)
     if json_:
         sys.stdout.write(json.dumps(_as_json(accounts, balanced)) + "\n")
