@@ -72,8 +72,13 @@ class _Writer:
                 self.producer.poll(0.1)
                 continue
             except KafkaException as error:
-                if error.args[0].code() in _TOO_LARGE:
-                    raise OutputRefused([record.source], error.args[0].str()) from error
+                code = error.args[0]
+                if code.code() in _TOO_LARGE:
+                    raise OutputRefused([record.source], code.str()) from error
+                if code.code() == Code._STATE:  # noqa: SLF001 - an earlier record failed the transaction: which?
+                    self.producer.flush(_PATIENCE_S)
+                    self.raise_failures()
+                    raise DeliveryAborted(f"produce: {code.str()}") from error
                 raise _translated(error, "produce") from error
             return
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +35,7 @@ def ray_runtime(settings: RaySettings) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if settings.address is None:
             actors = settings.workers + settings.classifiers
@@ -46,6 +49,8 @@ def ray_runtime(settings: RaySettings) -> Iterator[None]:
             ray.init(address=settings.address, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"cannot have Ray at {settings.address or 'this machine'}: {error}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one in its place that ends the process
     try:
         yield
     finally:

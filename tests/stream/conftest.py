@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
-from space2vec.training.packets import lsst_packet, ztf_packet
+from space2vec.schemas.settings import Settings
+from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
 
 
 @dataclass(frozen=True)
@@ -62,5 +66,44 @@ def make_alerts():
             sent.append(Sent("unknown", None, broken))
         rng.shuffle(sent)  # type: ignore[arg-type]
         return sent
+
+    return make
+
+
+@pytest.fixture
+def settings_for(kafka, broker, tmp_path) -> Callable[..., Settings]:
+    """Give a function ``(topic, **sections)`` that makes settings with topics of the test's own."""
+    (tmp_path / "1100.avsc").write_text(json.dumps(lsst_writer_schema("11.0")))
+
+    def make(topic: str, **sections: dict[str, Any]) -> Settings:
+        prefix = topic.removeprefix("test-")
+        base: dict[str, dict[str, Any]] = {
+            "source": {
+                "brokers": kafka.bootstrap,
+                "topics": (topic,),
+                "group": f"group-{prefix}",
+                "options": {"session.timeout.ms": "6000", "topic.metadata.refresh.interval.ms": "2000"},
+            },
+            "sink": {
+                "annotated": f"{{survey}}-annotated-{prefix}",
+                "classifications": f"{{survey}}-classifications-{prefix}",
+                "rejected": f"rejected-{prefix}",
+                "ledger": f"ledger-{prefix}",
+                "partitions": 2,
+            },
+            "schemas": {"folder": str(tmp_path)},
+            "model": {"device": "cpu", "max_wait_ms": 2},
+            "ray": {"workers": 1, "classifiers": 1},
+            "stream": {
+                "until_eof": True,
+                "batch_alerts": 32,
+                "commit_interval_s": 0.2,
+                # The embedded broker shows aborted transactions to everybody.
+                "delivery": "at-least-once" if broker.kind == "embedded" else "auto",
+            },
+        }
+        for section, values in sections.items():
+            base[section] |= values
+        return Settings.model_validate(base)
 
     return make
