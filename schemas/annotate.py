@@ -83,9 +83,10 @@ class Annotator:
             If the registry cannot be reached.
         """
         union = isinstance(packet.writer.parsed, list)
-        branch = decode_long(packet.body, 0)[0] if union else None
+        branch = decode_long(packet.source, packet.start)[0] if union else None
         extended = self._extended(packet.writer, branch)
-        parts = [packet.body[:-1] if extended.joins else packet.body]
+        datum = memoryview(packet.source)[packet.start : packet.stop]
+        parts: list[bytes | memoryview] = [datum[:-1] if extended.joins else datum]
         if annotations:
             parts += [encode_long(len(annotations)), *map(encode_annotation, annotations)]
         body = b"".join([*parts, _END_OF_ARRAY])

@@ -56,17 +56,23 @@ class SchemaTree:
             if isinstance(branch, dict) and branch["type"] == "record":
                 yield branch
 
-    def paths(self, record: dict[str, Any]) -> set[str]:
-        """Name every field of a record and of the records in it, dotted; arrays are not entered."""
-        found: set[str] = set()
-        level = [("", record)]
+    def paths(self, record: dict[str, Any]) -> dict[str, bool]:
+        """Name every field of a record and of the records in it, dotted; arrays are not entered.
+
+        Returns
+        -------
+        dict of str to bool
+            By name, whether the field is always there: neither it nor a record that it is in may be null.
+        """
+        found: dict[str, bool] = {}
+        level = [("", record, True)]
         for _ in range(_DEEPEST_PATH):
             below = []
-            for prefix, one in level:
+            for prefix, one, always in level:
                 for field in one["fields"]:
-                    path = prefix + field["name"]
-                    found.add(path)
-                    below += [(path + ".", inner) for inner in self.records(field["type"])]
+                    path, kind = prefix + field["name"], self.resolve(field["type"])
+                    found[path] = always and not isinstance(kind, list) and kind != "null"
+                    below += [(path + ".", inner, found[path]) for inner in self.records(kind)]
             # Records named over and over multiply with each level; real ones have a few hundred fields.
             level = below if len(found) < _MOST_PATHS else []
         return found

@@ -55,14 +55,18 @@ class Block:
     ----------
     count : int
         Records it says it holds.
-    datums : bytes
-        The records' bytes, one after the other; not all of them if the block is damaged.
+    source : bytes
+        What the records' bytes are part of.
+    start, stop : int
+        Where in it they begin and end, one record after the other; not all of them if the block is damaged.
     damage : str or None
         What is wrong with it.
     """
 
     count: int
-    datums: bytes = field(repr=False)
+    source: bytes = field(repr=False)
+    start: int
+    stop: int
     damage: str | None
 
 
@@ -160,21 +164,26 @@ def read_blocks(raw: bytes, header: ContainerHeader, limits: Limits) -> Iterator
             damage = f"block of {size} bytes at byte {start}, of which {len(raw) - start} are there"
         elif raw[position : position + _SYNC_BYTES] != sync:
             damage = f"no sync marker at byte {position}"
-        yield _inflated(header.codec, count, raw[start:position], damage, limits)
+        yield _inflated(header.codec, Block(count, raw, start, min(position, len(raw)), damage), limits)
         if damage is not None:
             return
         position += _SYNC_BYTES
 
 
-def _inflated(codec: str, count: int, block: bytes, damage: str | None, limits: Limits) -> Block:
+def _inflated(codec: str, block: Block, limits: Limits) -> Block:
     try:
-        datums, whole = inflate_block(codec, block, limits.block_bytes)
+        if codec == "null":
+            if block.stop - block.start > limits.block_bytes:
+                raise TooLargeError(limits.block_bytes)
+            return block
+        datums, whole = inflate_block(codec, block.source[block.start : block.stop], limits.block_bytes)
     except TooLargeError as error:
         raise PacketError(Reason.TOO_LARGE, f"block {error}") from None
     except Exception as error:  # noqa: BLE001 - each codec has exceptions of its own
         detail = f"{codec} block: {type(error).__name__}: {error}"
         raise PacketError(Reason.DAMAGED_CONTAINER, detail[:500]) from None
-    return Block(count, datums, damage or (None if whole else f"{codec} block is cut short"))
+    damage = block.damage or (None if whole else f"{codec} block is cut short")
+    return Block(block.count, datums, 0, len(datums), damage)
 
 
 def compact_json(schema: Any) -> str:

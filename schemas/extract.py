@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, takewhile
 from typing import Any
 
@@ -23,8 +23,9 @@ _INT64 = range(-(1 << 63), 1 << 63)
 _YES = frozenset(("t", "true", "1", "y", "yes", "+", "p", "pos", "positive"))
 _NO = frozenset(("f", "false", "0", "n", "no", "-", "-1", "neg", "negative"))
 
+STAMP_DATA = "stampData"
+"""Field of a cutout that is a record, with its content."""
 _FILE_NAME = "fileName"
-_STAMP_DATA = "stampData"
 
 _Record = dict[str, Any]
 _Keys = tuple[str, ...]
@@ -44,20 +45,24 @@ class Extractor:
     ----------
     profile : Profile
         The survey's.
-    present : collection of str
-        Dotted names of the fields that the writer schema has; others are not looked for.
+    present : mapping of str to bool
+        Dotted names of the fields that the writer schema has, and whether they are always there. Others are
+        not looked for, nor are those that come after one that is always there.
     limits : Limits
         For the stamps.
     """
 
-    def __init__(self, profile: Profile, present: Collection[str], limits: Limits) -> None:
-        def there(paths: Paths) -> tuple[_Keys, ...]:
-            return tuple(tuple(path.split(".")) for path in paths if path in present)
+    def __init__(self, profile: Profile, present: Mapping[str, bool], limits: Limits) -> None:
+        def there(paths: Paths, *, even_if_zero: bool = True) -> tuple[_Keys, ...]:
+            known = [path for path in paths if path in present]
+            last = next((path for path in known if present[path]), None) if even_if_zero else None
+            wanted = known[: known.index(last) + 1] if last is not None else known
+            return tuple(tuple(path.split(".")) for path in wanted)
 
         self.profile = profile
         self._limits = limits
         self._alert_id = there(profile.alert_id)
-        self._object_id = there(profile.object_id)
+        self._object_id = there(profile.object_id, even_if_zero=False)
         self._ra = there(profile.ra)
         self._dec = there(profile.dec)
         self._version = there(profile.schema_version)
@@ -95,7 +100,7 @@ class Extractor:
         for _, _, there in self._cutouts:
             for keys in there:
                 field = ".".join(keys)
-                names |= {field, f"{field}.{_FILE_NAME}", f"{field}.{_STAMP_DATA}"}
+                names |= {field, f"{field}.{_FILE_NAME}", f"{field}.{STAMP_DATA}"}
         return frozenset(names)
 
     def settling(self, fields: Collection[str]) -> Settling | None:
@@ -217,9 +222,9 @@ class Extractor:
         name = ""
         if isinstance(cutout, dict):
             name = cutout.get(_FILE_NAME) or ""
-            cutout = cutout.get(_STAMP_DATA)
+            cutout = cutout.get(STAMP_DATA)
         if cutout is None:
-            raise StampError(Reason.STAMP_MISSING, f"no {_STAMP_DATA} in it", field=field)
+            raise StampError(Reason.STAMP_MISSING, f"no {STAMP_DATA} in it", field=field)
         if not isinstance(cutout, bytes):
             raise StampError(Reason.STAMP_NOT_FITS, f"{type(cutout).__name__} instead of bytes", field=field)
         return read_stamp(cutout, field, self._limits), name

@@ -80,9 +80,7 @@ def gunzip(zipped: bytes, cap: int) -> bytes:
 
 
 def _null(block: bytes, cap: int) -> tuple[bytes, bool]:
-    if len(block) > cap:
-        raise TooLargeError(cap)
-    return block, True
+    return _capped(block, cap), True
 
 
 def _deflate(block: bytes, cap: int) -> tuple[bytes, bool]:

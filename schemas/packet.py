@@ -48,22 +48,34 @@ class WriterSchema:
 class Packet:
     """One alert's datum, with what is needed to read it again or to write it out.
 
+    The datum stays where it is, in the message or in the inflated block of a container: copying it costs as
+    much as finding a stamp in it.
+
     Attributes
     ----------
     framing : Framing
         How it came.
     writer : WriterSchema
         What it was written with.
-    body : bytes
-        The datum's bytes: no container, no header, nothing after its last byte.
+    source : bytes
+        What the datum is part of.
+    start, stop : int
+        Where in it the datum begins and ends.
     schema_id : int or None
         The registry id in the Confluent header.
     """
 
     framing: Framing
     writer: WriterSchema
-    body: bytes = field(repr=False)
+    source: bytes = field(repr=False)
+    start: int
+    stop: int
     schema_id: int | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The datum's bytes: no container, no header, nothing after its last byte."""
+        return self.source[self.start : self.stop]
 
     def decode(self) -> dict[str, Any]:
         """Build the whole record, field by field: for looking at an alert, not for streaming.

@@ -102,7 +102,9 @@ class PacketReader:
     def _read_confluent(self, raw: bytes) -> Alert | PacketError:
         schema_id = int.from_bytes(raw[1:_CONFLUENT_HEADER], "big")
         writer = self._writers.get(schema_id)
-        return self._read_datum(Packet(Framing.CONFLUENT, writer, raw[_CONFLUENT_HEADER:], schema_id))
+        return self._read_datum(
+            Packet(Framing.CONFLUENT, writer, raw, _CONFLUENT_HEADER, len(raw), schema_id)
+        )
 
     def _read_container(self, raw: bytes) -> Iterator[Alert | PacketError]:
         header = self._headers.read(raw)
@@ -112,44 +114,46 @@ class PacketReader:
             if records > self._limits.records:
                 raise PacketError(Reason.TOO_LARGE, f"more than {self._limits.records} records")
             if block.count == 1 and block.damage is None:
-                yield self._read_datum(Packet(Framing.CONTAINER, header.writer, block.datums))
+                yield self._read_datum(
+                    Packet(Framing.CONTAINER, header.writer, block.source, block.start, block.stop)
+                )
             else:
                 yield from self._read_block(block, header)
 
     def _read_block(self, block: Block, header: ContainerHeader) -> Iterator[Alert | PacketError]:
         """Read a block of several records, or a damaged one: where each ends shows only by reading it."""
-        start = 0
+        start = block.start
         for number in range(block.count):
+            stop = min(block.stop, start + self._limits.record_bytes)
             try:
-                if start == len(block.datums):
+                if start == block.stop:
                     raise PacketError(Reason.BAD_RECORD, "the block ends before it")
-                window = block.datums[start : start + self._limits.record_bytes]
-                record, length = _decode(window, header.writer)
+                record, length = _decode(block.source[start:stop], header.writer)
             except PacketError as error:
                 if block.damage is None:
                     lost = f"record {number + 1} of {block.count} in its block; the rest is lost with it"
                     yield PacketError(error.reason, f"{error.detail} ({lost})")
                 break
-            packet = Packet(Framing.CONTAINER, header.writer, block.datums[start : start + length])
+            packet = Packet(Framing.CONTAINER, header.writer, block.source, start, start + length)
             start += length
             yield self._alert(record, packet)
         else:
-            if start < len(block.datums) and block.damage is None:
-                left = len(block.datums) - start
+            if start < block.stop and block.damage is None:
+                left = block.stop - start
                 yield PacketError(Reason.TRAILING_BYTES, f"{left} bytes after the block's last record")
         if block.damage is not None:
             raise PacketError(Reason.DAMAGED_CONTAINER, block.damage)
 
     def _read_datum(self, packet: Packet) -> Alert | PacketError:
         """Read one datum that must take up all of its bytes."""
-        size = len(packet.body)
+        size = packet.stop - packet.start
         if size > self._limits.record_bytes:
             detail = f"record of {size} bytes; the limit is {self._limits.record_bytes}"
             return PacketError(Reason.TOO_LARGE, detail)
         layout = None
         try:
             layout = self._layout(packet.writer, _branch(packet))
-            record = layout.short_cut.read(packet.body) if layout.short_cut is not None else None
+            record = layout.short_cut.read(packet) if layout.short_cut is not None else None
             if record is None:
                 record, length = _decode(packet.body, packet.writer)
                 if length != size:
@@ -158,7 +162,7 @@ class PacketReader:
             return layout.extractor.alert(record, packet)
         except PacketError as error:
             if layout is not None:
-                layout.identify(error, packet.body)
+                layout.identify(error, packet)
             return error
 
     def _alert(self, record: Any, packet: Packet) -> Alert | PacketError:
@@ -171,7 +175,7 @@ class PacketReader:
         """Find the survey's profile, and what of it the schema has."""
         tree = SchemaTree(writer.parsed)
         top = writer.parsed if branch is None else writer.parsed[branch]
-        present: set[str] = set()
+        present: dict[str, bool] = {}
         for record in tree.records(top):
             present |= tree.paths(record)
         profile = self._survey if self._survey is not None else self._profiles.match(present)
@@ -186,11 +190,11 @@ class _Layout(NamedTuple):
     extractor: Extractor
     short_cut: TwoEndedReader | None
 
-    def identify(self, error: PacketError, body: bytes) -> None:
+    def identify(self, error: PacketError, packet: Packet) -> None:
         """Add to an error what can be known of the alert."""
         error.survey = self.extractor.profile.survey
         if error.alert_id is None and self.short_cut is not None:
-            front = self.short_cut.read_front(body)
+            front = self.short_cut.read_front(packet)
             error.alert_id = self.extractor.alert_id(front)
             error.object_id = self.extractor.object_id(front)
 
@@ -201,7 +205,7 @@ def _branch(packet: Packet) -> int | None:
     if not isinstance(branches, list):
         return None
     try:
-        branch, _ = decode_long(packet.body, 0)
+        branch, _ = decode_long(packet.source, packet.start)
     except ValueError as error:
         raise PacketError(Reason.BAD_RECORD, str(error)) from None
     if not 0 <= branch < len(branches):

@@ -1,10 +1,10 @@
-r"""Reading consecutive fields of a record by regular expressions made from their schema.
+r"""Reading consecutive fields of a record by a regular expression made from their schema.
 
-Avro without arrays is nearly a regular language: a nullable float is ``\x00|\x02.{4}``, a long is
-``[\x80-\xff]*[\x00-\x7f]``. So the fields of a record, ten or a hundred, are one expression with a group for
-each value that is wanted. Where a length decides (bytes, arrays, strings of any length) the expression ends,
-Python steps over what it announced, and the next one begins behind it. For 98 fields this takes a tenth of
-fastavro's time, which builds a Python object for each.
+Avro is nearly a regular language: a nullable float is ``\x00|\x02.{4}``, a long ``[\x80-\xff]*[\x00-\x7f]``, and
+a short string one of as many alternatives as it may have lengths. So the fields of a record, ten or a hundred,
+are one expression, with a group for each value that is wanted. Where an array stands or bytes do, the
+expression ends, Python steps over what they announce, and the next begins behind them. For 98 fields this
+takes a tenth of fastavro's time, which builds a Python object for each.
 
 What an expression does not match is not wrong, only unusual: the caller then reads the whole datum in the
 ordinary way. What it does match, fastavro would have accepted.
@@ -13,40 +13,63 @@ ordinary way. What it does match, fastavro would have accepted.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Collection
+from struct import Struct
 from typing import Any, NamedTuple
 
 from space2vec.schemas.avro_types import SchemaTree
 from space2vec.schemas.varint import decode_long, encode_long
 
+_LONGEST_STRING = 127
+"""Characters of the longest string that is matched, and that in ASCII."""
+_TWO_BYTE_LENGTH = 64
+"""Characters from which on a string's length takes two bytes."""
+
+_Path = tuple[str, ...]
+_Record = dict[str, Any]
+_Match = Callable[[bytes, int, int], "re.Match[bytes] | None"]
+
+
+def _byte(value: int) -> str:
+    return f"\\x{value:02x}"
+
+
+def _counted(character: str) -> str:
+    """Match a string of any length up to the longest, one alternative for each."""
+    lengths = ("".join(map(_byte, encode_long(length))) for length in range(_LONGEST_STRING + 1))
+    return f"(?>{'|'.join(f'{length}{character}{{{n}}}' for n, length in enumerate(lengths))})"
+
+
 # Possessive and atomic, so that a mismatch is found at once instead of by backtracking.
 _LONG = r"[\x80-\xff]{0,9}+[\x00-\x7f]"
-_SCALARS = {
+_EXPRESSIONS = {
     "null": "",
     "boolean": r"[\x00\x01]",
     "int": _LONG,
     "long": _LONG,
     "float": r".{4}",
     "double": r".{8}",
+    "string": _counted(r"[\x00-\x7f]"),
+    "bytes": _counted("."),
 }
-_LONGEST_INLINE = 127
-"""Characters of the longest string that is matched inside an expression, and that in ASCII."""
-
-_Path = tuple[str, ...]
-_Record = dict[str, Any]
+_FLOAT, _DOUBLE = Struct("<f"), Struct("<d")
 
 
 def _long(encoded: bytes) -> int:
     return decode_long(encoded, 0)[0]
 
 
+def _string(encoded: bytes) -> str:
+    return encoded[1 if len(encoded) <= _TWO_BYTE_LENGTH else 2 :].decode("ascii")
+
+
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "boolean": lambda encoded: encoded == b"\x01",
     "int": _long,
     "long": _long,
-    "float": lambda encoded: struct.unpack("<f", encoded)[0],
-    "double": lambda encoded: struct.unpack("<d", encoded)[0],
+    "float": lambda encoded: _FLOAT.unpack(encoded)[0],
+    "double": lambda encoded: _DOUBLE.unpack(encoded)[0],
+    "string": _string,
 }
 
 
@@ -63,26 +86,49 @@ class _Leaf(NamedTuple):
     name: str
 
 
-class _Text(NamedTuple):
-    """A string or bytes, the last group of its expression being the length."""
+class _Bytes(NamedTuple):
+    """Wanted bytes; the last group of the expression before them is their length."""
 
-    is_string: bool
     parent: int
-    name: str | None
-    """``None`` if it is not wanted."""
+    name: str
+
+    def step_over(
+        self, source: bytes, start: int, stop: int, announced: bytes, records: list[_Record]
+    ) -> int:
+        """Take the bytes; give the position behind them, -1 if they run beyond the end."""
+        end = start + _long(announced)
+        if not start <= end <= stop:
+            return -1
+        records[self.parent][self.name] = source[start:end]
+        return end
 
 
 class _Array(NamedTuple):
-    """An array or map of which nothing is wanted; the last group of its expression is empty, or missing."""
+    """An array or map of which nothing is wanted; the group before it is empty."""
 
-    match_record: Callable[..., re.Match[bytes] | None]
+    match_one: _Match
+
+    def step_over(
+        self, source: bytes, start: int, stop: int, announced: bytes, records: list[_Record]
+    ) -> int:
+        """Walk over its blocks; give the position behind them, -1 if something in them does not match."""
+        while True:
+            count, start = decode_long(source, start)
+            if count <= 0:
+                # A negative count, with the block's size behind it, is legal but nobody's habit.
+                return start if count == 0 else -1
+            for _ in range(count):
+                found = self.match_one(source, start, stop)
+                if found is None:
+                    return -1
+                start = found.end()
 
 
 class _Segment(NamedTuple):
-    match: Callable[..., re.Match[bytes] | None]
+    match: _Match
     leaves: tuple[_Leaf, ...]
     groups: int
-    then: _Text | _Array | None
+    then: _Bytes | _Array | None
 
 
 class RegularReader:
@@ -116,70 +162,41 @@ class RegularReader:
         compiler.close(None)
         return cls(compiler.segments, compiler.records)
 
-    def may_begin(self, body: bytes, start: int) -> bool:
+    def may_begin(self, source: bytes, start: int, stop: int) -> bool:
         """Tell cheaply whether the fields could begin at a position."""
-        return self._segments[0].match(body, start) is not None
+        return self._segments[0].match(source, start, stop) is not None
 
-    def read(self, body: bytes, start: int) -> tuple[_Record, int] | None:
-        """Read the fields from a position on.
+    def read(self, source: bytes, start: int, stop: int) -> tuple[_Record, int] | None:
+        """Read the fields between two positions.
 
         Returns
         -------
         record : dict
-            The wanted values, nested as in the schema.
+            The wanted values, nested as in the schema; bytes that are null are left out.
         end : int
             Position after the last field.
 
         Raises
         ------
         ValueError
-            If a string is not UTF-8, or the bytes end early.
+            If the bytes end early.
         """
-        records: list[_Record] = [{}]
-        for parent, name in self._records:
-            records.append({})
-            records[parent][name] = records[-1]
+        records: list[_Record] = [{} for _ in range(1 + len(self._records))]
+        for number, (parent, name) in enumerate(self._records, 1):
+            records[parent][name] = records[number]
         for match, leaves, groups, then in self._segments:
-            found = match(body, start)
+            found = match(source, start, stop)
             if found is None:
                 return None
             start = found.end()
             for group, decode, parent, name in leaves:
                 encoded = found[group]
                 records[parent][name] = None if encoded is None else decode(encoded)
-            announced = found[groups] if groups else None
-            if isinstance(then, _Text):
-                value: str | bytes | None = None
-                if announced is not None:
-                    value, start = _text(body, start, _long(announced), then)
-                if then.name is not None:
-                    records[then.parent][then.name] = value
-            elif then is not None and announced is not None:
-                start = _past_array(body, start, then)
+            if then is not None and (announced := found[groups]) is not None:
+                start = then.step_over(source, start, stop, announced, records)
                 if start < 0:
                     return None
         return records[0], start
-
-
-def _text(body: bytes, start: int, length: int, text: _Text) -> tuple[str | bytes, int]:
-    end = start + length
-    if not start <= end <= len(body):
-        raise ValueError("a string or bytes field runs beyond the end")
-    return body[start:end].decode() if text.is_string else body[start:end], end
-
-
-def _past_array(body: bytes, start: int, array: _Array) -> int:
-    """Walk over an array; -1 if something in it does not match."""
-    while True:
-        count, start = decode_long(body, start)
-        if count <= 0:
-            # A negative count, with the block's size behind it, is legal but nobody's habit.
-            return start if count == 0 else -1
-        for _ in range(count):
-            found = array.match_record(body, start)
-            if found is None:
-                return -1
-            start = found.end()
 
 
 class _Compiler:
@@ -206,30 +223,29 @@ class _Compiler:
             # One that holds what is wanted must be there, or the datum is unusual.
             self._pattern.append(value)
             self._add_record(kind, path, parent)
-        elif name in ("string", "bytes"):
+        elif name == "bytes" and wanted:
             self._add_group(_either(null, value, f"({_LONG})"))
-            self.close(_Text(name == "string", parent, path[-1] if wanted else None))
+            self.close(_Bytes(parent, path[-1]))
         elif name in ("array", "map"):
-            flat = (
+            one = (
                 self._flat(kind["items"])
                 if name == "array"
-                else _INLINE["string"] + self._flat(kind["values"])
+                else self._flat("string") + self._flat(kind["values"])
             )
-            item = re.compile(flat.encode("ascii"), re.DOTALL)
             self._add_group(_either(null, value, "()"))
-            self.close(_Array(item.match))
+            self.close(_Array(_compiled(one)))
         elif wanted:
             if name not in _DECODERS:
                 raise _IrregularError
-            self._add_group(_either(null, value, f"({_SCALARS[name]})"))
+            self._add_group(_either(null, value, f"({_EXPRESSIONS[name]})"))
             self._leaves.append(_Leaf(self._groups, _DECODERS[name], parent, path[-1]))
         else:
             self._pattern.append(_either(null, value, self._flat(kind)))
 
-    def close(self, then: _Text | _Array | None) -> None:
+    def close(self, then: _Bytes | _Array | None) -> None:
         """End the segment."""
-        expression = re.compile("".join(self._pattern).encode("ascii"), re.DOTALL)
-        self.segments.append(_Segment(expression.match, tuple(self._leaves), self._groups, then))
+        match = _compiled("".join(self._pattern))
+        self.segments.append(_Segment(match, tuple(self._leaves), self._groups, then))
         self._pattern, self._leaves, self._groups = [], [], 0
 
     def _add_record(self, kind: _Record, path: _Path, parent: int) -> None:
@@ -255,15 +271,17 @@ class _Compiler:
         name = _type_name(kind)
         if name == "record":
             return "".join(self._flat(field["type"]) for field in kind["fields"])
-        if name in ("string", "bytes"):
-            return _INLINE[name]
         if name in ("array", "map"):
             return _byte(0)
         if name == "fixed":
             return f".{{{kind['size']}}}"
-        if name not in _SCALARS:
+        if name not in _EXPRESSIONS:
             raise _IrregularError
-        return _SCALARS[name]
+        return _EXPRESSIONS[name]
+
+
+def _compiled(pattern: str) -> _Match:
+    return re.compile(pattern.encode("ascii"), re.DOTALL).match
 
 
 def _type_name(kind: Any) -> str:
@@ -273,16 +291,3 @@ def _type_name(kind: Any) -> str:
 def _either(null: str, value: str, pattern: str) -> str:
     """Put a type's expression into its union with null, which is told by the first byte."""
     return f"(?>{null}|{value}{pattern})" if value else pattern
-
-
-def _byte(value: int) -> str:
-    return f"\\x{value:02x}"
-
-
-def _inline(character: str) -> str:
-    """Match a string of any length up to the longest, one alternative for each."""
-    lengths = ("".join(map(_byte, encode_long(length))) for length in range(_LONGEST_INLINE + 1))
-    return f"(?>{'|'.join(f'{length}{character}{{{n}}}' for n, length in enumerate(lengths))})"
-
-
-_INLINE = {"string": _inline(r"[\x00-\x7f]"), "bytes": _inline(".")}

@@ -8,6 +8,7 @@ Source: FITS standard 4.0, fits.gsfc.nasa.gov.
 
 from __future__ import annotations
 
+import re
 import warnings
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -22,10 +23,18 @@ from space2vec.schemas.limits import Limits
 _BLOCK = 2880
 _CARD = 80
 _END = b"END".ljust(_CARD)
-_MANDATORY = 5 * _CARD
 _MOST_HEADER_BYTES = 40 * _BLOCK
 _MOST_HDUS = 8
-_FLOATS: dict[int, np.dtype[np.floating[Any]]] = {-32: np.dtype(">f4"), -64: np.dtype(">f8")}
+# The standard has these five first, in this order, with a number in any column; ZTF's SIMPLE has its T in the
+# wrong one. Each lookahead reads a value, and 71 bytes lead to the next card.
+_MANDATORY_CARDS = re.compile(
+    rb"SIMPLE  =(?= *T[ /])[ -~]{71}"
+    rb"BITPIX  =(?= *(-32|-64)[ /])[ -~]{71}"
+    rb"NAXIS   =(?= *2[ /])[ -~]{71}"
+    rb"NAXIS1  =(?= *([0-9]+)[ /])[ -~]{71}"
+    rb"NAXIS2  =(?= *([0-9]+)[ /])[ -~]{71}"
+)
+_FLOATS: dict[bytes, np.dtype[np.floating[Any]]] = {b"-32": np.dtype(">f4"), b"-64": np.dtype(">f8")}
 _RESCALED = (b"BSCALE", b"BZERO", b"BLANK", b"GROUPS")
 _OTHERS = {
     b"\xff\xd8\xff": "JPEG",
@@ -92,29 +101,19 @@ class _Image(NamedTuple):
 
 def _plain_image(fits: bytes) -> _Image | None:
     """Describe a primary image of floats that are what they say; ``None`` for all else."""
-    if not (
-        # The standard has these five first, in this order. ZTF's SIMPLE has its T in the wrong column.
-        fits[80:89] == b"BITPIX  ="
-        and fits[160:169] == b"NAXIS   ="
-        and fits[240:249] == b"NAXIS1  ="
-        and fits[320:329] == b"NAXIS2  ="
-        and fits[9:80].partition(b"/")[0].strip() == b"T"
-    ):
+    cards = _MANDATORY_CARDS.match(fits)
+    if cards is None:
         return None
-    end = fits.find(_END, _MANDATORY, _MOST_HEADER_BYTES)
+    end = fits.find(_END, cards.end(), _MOST_HEADER_BYTES)
     while end % _CARD and end > 0:
         end = fits.find(_END, end + 1, _MOST_HEADER_BYTES)
-    if end < 0 or any(fits.find(keyword, _MANDATORY, end) >= 0 for keyword in _RESCALED):
+    if end < 0:
         return None
-    try:
-        bitpix, naxis, cols, rows = (
-            int(fits[start : start + 71].partition(b"/")[0]) for start in (89, 169, 249, 329)
-        )
-    except ValueError:
-        return None
-    if naxis != 2 or bitpix not in _FLOATS:
-        return None
-    return _Image(_FLOATS[bitpix], rows, cols, (end // _BLOCK + 1) * _BLOCK)
+    for keyword in _RESCALED:
+        if fits.find(keyword, cards.end(), end) >= 0:
+            return None
+    bitpix, cols, rows = cards.groups()
+    return _Image(_FLOATS[bitpix], int(rows), int(cols), (end // _BLOCK + 1) * _BLOCK)
 
 
 def _read_with_astropy(fits: bytes, field: str, limits: Limits) -> NDArray[np.float32]:

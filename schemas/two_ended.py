@@ -13,11 +13,12 @@ that we use.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from space2vec.schemas.avro_types import SchemaTree
-from space2vec.schemas.extract import Extractor, Settling, settles
-from space2vec.schemas.packet import WriterSchema
+from space2vec.schemas.extract import STAMP_DATA, Extractor, Settling, settles
+from space2vec.schemas.packet import Packet, WriterSchema
 from space2vec.schemas.regular import RegularReader
 
 _MAGICS = (b"SIMPLE  =", b"\x1f\x8b\x08")
@@ -25,6 +26,7 @@ _WALKED_MIDDLE = 16 << 10
 """Bytes of the longest middle that is walked through: some 40 previous LSST sources, or 100 of ZTF."""
 _MOST_OCCURRENCES = 3
 """Places where the magic bytes are looked at: three bytes can turn up by chance in a history."""
+_SIZES_REMEMBERED = 6
 _LONGEST_HEAD = 256
 """Bytes between the start of a cutout's field and its content: union branches, file name, length."""
 
@@ -40,17 +42,19 @@ class TwoEndedReader:
         front: RegularReader,
         middle: RegularReader,
         back: RegularReader,
-        first_cutout: str,
+        cutouts: tuple[str, ...],
         settling: Settling,
     ) -> None:
         self._front = front
         self._middle = middle
         self._back = back
-        self._first_cutout = first_cutout
+        self._cutouts = cutouts
         self._settling = settling
-        # A survey keeps to one form, and mostly to one length of head: what was met last is tried first.
+        # A survey keeps to one form, and to few sizes where it does not compress: what was met last is tried
+        # first.
         self._magics = _MAGICS
         self._head = 1
+        self._sizes: deque[int] = deque(maxlen=_SIZES_REMEMBERED)
 
     @classmethod
     def compile(cls, writer: WriterSchema, extractor: Extractor) -> TwoEndedReader | None:
@@ -81,84 +85,99 @@ class TwoEndedReader:
         at_back = RegularReader.compile(tree, fields[first:], wanted)
         if front == 0 or settling is None or at_front is None or in_middle is None or at_back is None:
             return None
-        return cls(at_front, in_middle, at_back, names[first], settling)
+        cutouts = tuple(name for name in names if name in extractor.cutout_fields)
+        return cls(at_front, in_middle, at_back, cutouts, settling)
 
-    def read(self, body: bytes) -> _Record | None:
-        """Read what is wanted at both ends.
-
-        Parameters
-        ----------
-        body : bytes
-            One datum.
+    def read(self, packet: Packet) -> _Record | None:
+        """Read what is wanted at both ends of a datum.
 
         Returns
         -------
         dict or None
             The wanted values, nested as in the record; ``None`` if the datum does not fit the layout.
         """
+        source, stop = packet.source, packet.stop
         try:
-            front = self._front.read(body, 0)
+            front = self._front.read(source, packet.start, stop)
             if front is None:
                 return None
             record, middle = front
-            found = self._find_back(body, middle)
+            found = self._find_back(source, middle, stop)
             if found is None:
                 return None
             back, start = found
             if start - middle > _WALKED_MIDDLE:
                 # A null here may be the end of a first cutout whose magic bytes are damaged.
-                if back[self._first_cutout] is None:
+                if back.get(self._cutouts[0]) is None:
                     return None
-            elif (walked := self._middle.read(body, middle)) is None or walked[1] != start:
+            elif (walked := self._middle.read(source, middle, stop)) is None or walked[1] != start:
                 return None
         except ValueError:
             return None
         record |= back
         return record if settles(record, self._settling) else None
 
-    def read_front(self, body: bytes) -> _Record:
+    def read_front(self, packet: Packet) -> _Record:
         """Read the front of a damaged datum, for its identifiers; empty if that cannot be read either."""
         try:
-            front = self._front.read(body, 0)
+            front = self._front.read(packet.source, packet.start, packet.stop)
         except ValueError:
             return {}
         return front[0] if front is not None else {}
 
-    def _find_back(self, body: bytes, after: int) -> tuple[_Record, int] | None:
+    def _find_back(self, source: bytes, after: int, stop: int) -> tuple[_Record, int] | None:
         """Find where the cutouts begin; what is read from there on comes along."""
+        for size in self._sizes:
+            back = self._read_back(source, stop - size, stop) if stop - size >= after else None
+            if back is not None and back[1] == stop and self._all_cutouts(back[0]):
+                return back[0], stop - size
         for magic in self._magics:
-            position = body.find(magic, after)
+            position = source.find(magic, after, stop)
             for _ in range(_MOST_OCCURRENCES):
                 if position < 0:
                     break
                 fits = False
                 for head in (self._head, *range(1, _LONGEST_HEAD)):
                     start = position - head
-                    back = self._read_back(body, start) if start >= after else None
+                    back = self._read_back(source, start, stop) if start >= after else None
                     if back is None:
                         continue
                     record, end = back
-                    if end == len(body):
-                        self._head = head
-                        if magic is not self._magics[0]:
-                            self._magics = self._magics[::-1]
+                    if end == stop:
+                        self._remember(magic, head, stop - start)
                         return record, start
                     fits = True
                 if fits:
                     # The first cutout is here, but the record is not whole. A later cutout is not the first,
                     # though with bytes left over at the end it may look so.
                     return None
-                position = body.find(magic, position + 1)
+                position = source.find(magic, position + 1, stop)
         return None
 
-    def _read_back(self, body: bytes, start: int) -> tuple[_Record, int] | None:
-        if not self._back.may_begin(body, start):
+    def _read_back(self, source: bytes, start: int, stop: int) -> tuple[_Record, int] | None:
+        if not self._back.may_begin(source, start, stop):
             return None
         try:
-            return self._back.read(body, start)
+            return self._back.read(source, start, stop)
         except ValueError:
-            # Not UTF-8 where a string would be, or a length beyond the end: the wrong place to begin.
+            # A length beyond the end: the wrong place to begin.
             return None
+
+    def _all_cutouts(self, back: _Record) -> bool:
+        """Tell whether all cutouts are there and are what they should be."""
+        for name in self._cutouts:
+            cutout = back.get(name)
+            if isinstance(cutout, dict):
+                cutout = cutout.get(STAMP_DATA)
+            if cutout is None or not cutout.startswith(_MAGICS):
+                return False
+        return True
+
+    def _remember(self, magic: bytes, head: int, size: int) -> None:
+        if magic is not self._magics[0]:
+            self._magics = self._magics[::-1]
+        self._head = head
+        self._sizes.appendleft(size)
 
 
 def _is_array(tree: SchemaTree, kind: Any) -> bool:

@@ -55,9 +55,8 @@ TINY = {"type": "record", "name": "alert", "fields": [{"name": "candid", "type":
 def packet_of(schema: Any, datum: Any, framing: Framing = Framing.CONTAINER) -> Packet:
     buffer = BytesIO()
     fastavro.schemaless_writer(buffer, schema, datum)
-    return Packet(
-        framing, writer_schema(schema), buffer.getvalue(), 1 if framing is Framing.CONFLUENT else None
-    )
+    body, schema_id = buffer.getvalue(), 1 if framing is Framing.CONFLUENT else None
+    return Packet(framing, writer_schema(schema), body, 0, len(body), schema_id)
 
 
 def field_of(schema: dict[str, Any], name: str) -> dict[str, Any]:
@@ -244,13 +243,13 @@ def test_union_at_the_top() -> None:
 
 def test_a_repaired_schema_goes_out_repaired(container: Make) -> None:
     schema = TINY | {"fields": [{"name": "rb", "type": "double", "default": None}]}
-    packet = Packet(Framing.CONTAINER, writer_schema(schema), bytes(8))
+    packet = Packet(Framing.CONTAINER, writer_schema(schema), bytes(8), 0, 8)
     assert record_of(Annotator().annotate(packet, [ANNOTATION])) == {"rb": 0.0, "annotations": [AS_RECORD]}
 
 
 def test_what_is_no_record_cannot_be_extended() -> None:
     with pytest.raises(PacketError, match="no record"):
-        Annotator().annotate(Packet(Framing.CONTAINER, writer_schema('"int"'), b"\x02"), [ANNOTATION])
+        Annotator().annotate(Packet(Framing.CONTAINER, writer_schema('"int"'), b"\x02", 0, 1), [ANNOTATION])
 
 
 def test_every_real_alert(shared: Path) -> None:

@@ -29,7 +29,7 @@ Container = Callable[..., bytes]
 
 def blocks(raw: bytes, limits: Limits = Limits()) -> list[tuple[int, bytes, str | None]]:  # noqa: B008
     header = HeaderReader(limits).read(raw)
-    return [(block.count, block.datums, block.damage) for block in read_blocks(raw, header, limits)]
+    return [(b.count, b.source[b.start : b.stop], b.damage) for b in read_blocks(raw, header, limits)]
 
 
 def reason(raw: bytes, limits: Limits = Limits()) -> tuple[Reason, str]:  # noqa: B008
