@@ -37,18 +37,19 @@ def _byte(value: int) -> str:
 def _counted(character: str) -> str:
     """Match a string of any length up to the longest, one alternative for each."""
     lengths = ("".join(map(_byte, encode_long(length))) for length in range(_LONGEST_STRING + 1))
-    return f"(?>{'|'.join(f'{length}{character}{{{n}}}' for n, length in enumerate(lengths))})"
+    return f"(?:{'|'.join(f'{length}{character}{{{n}}}' for n, length in enumerate(lengths))})"
 
 
-# Possessive and atomic, so that a mismatch is found at once instead of by backtracking.
+# Possessive, so that a mismatch is found at once. The alternatives of a union or string need not be atomic for
+# that, as their first bytes differ; and four dots are matched faster than one dot four times.
 _LONG = r"[\x80-\xff]{0,9}+[\x00-\x7f]"
 _EXPRESSIONS = {
     "null": "",
     "boolean": r"[\x00\x01]",
     "int": _LONG,
     "long": _LONG,
-    "float": r".{4}",
-    "double": r".{8}",
+    "float": r"....",
+    "double": r"........",
     "string": _counted(r"[\x00-\x7f]"),
     "bytes": _counted("."),
 }
@@ -267,7 +268,7 @@ class _Compiler:
         kind = self._tree.resolve(kind)
         if isinstance(kind, list):
             branches = (_byte(2 * index) + self._flat(branch) for index, branch in enumerate(kind))
-            return f"(?>{'|'.join(branches)})"
+            return f"(?:{'|'.join(branches)})"
         name = _type_name(kind)
         if name == "record":
             return "".join(self._flat(field["type"]) for field in kind["fields"])
@@ -290,4 +291,4 @@ def _type_name(kind: Any) -> str:
 
 def _either(null: str, value: str, pattern: str) -> str:
     """Put a type's expression into its union with null, which is told by the first byte."""
-    return f"(?>{null}|{value}{pattern})" if value else pattern
+    return f"(?:{null}|{value}{pattern})" if value else pattern

@@ -28,11 +28,12 @@ _MOST_HDUS = 8
 # The standard has these five first, in this order, with a number in any column; ZTF's SIMPLE has its T in the
 # wrong one. Each lookahead reads a value, and 71 bytes lead to the next card.
 _MANDATORY_CARDS = re.compile(
-    rb"SIMPLE  =(?= *T[ /])[ -~]{71}"
-    rb"BITPIX  =(?= *(-32|-64)[ /])[ -~]{71}"
-    rb"NAXIS   =(?= *2[ /])[ -~]{71}"
-    rb"NAXIS1  =(?= *([0-9]+)[ /])[ -~]{71}"
-    rb"NAXIS2  =(?= *([0-9]+)[ /])[ -~]{71}"
+    rb"SIMPLE  =(?= *T[ /]).{71}"
+    rb"BITPIX  =(?= *(-32|-64)[ /]).{71}"
+    rb"NAXIS   =(?= *2[ /]).{71}"
+    rb"NAXIS1  =(?= *([0-9]+)[ /]).{71}"
+    rb"NAXIS2  =(?= *([0-9]+)[ /]).{71}",
+    re.DOTALL,
 )
 _FLOATS: dict[bytes, np.dtype[np.floating[Any]]] = {b"-32": np.dtype(">f4"), b"-64": np.dtype(">f8")}
 _RESCALED = (b"BSCALE", b"BZERO", b"BLANK", b"GROUPS")

@@ -50,8 +50,7 @@ class TwoEndedReader:
         self._back = back
         self._cutouts = cutouts
         self._settling = settling
-        # A survey keeps to one form, and to few sizes where it does not compress: what was met last is tried
-        # first.
+        # A survey keeps to one form, and to few sizes if it does not compress: what was met last is tried first.
         self._magics = _MAGICS
         self._head = 1
         self._sizes: deque[int] = deque(maxlen=_SIZES_REMEMBERED)
@@ -177,7 +176,8 @@ class TwoEndedReader:
         if magic is not self._magics[0]:
             self._magics = self._magics[::-1]
         self._head = head
-        self._sizes.appendleft(size)
+        if magic == _MAGICS[0]:
+            self._sizes.appendleft(size)
 
 
 def _is_array(tree: SchemaTree, kind: Any) -> bool:
