@@ -76,3 +76,12 @@ class SchemaTree:
             # Records named over and over multiply with each level; real ones have a few hundred fields.
             level = below if len(found) < _MOST_PATHS else []
         return found
+
+
+def holds_bytes(schema: Any) -> bool:
+    """Tell whether a datum of a schema can hold bytes anywhere."""
+    if isinstance(schema, dict):
+        return any(holds_bytes(schema.get(key)) for key in ("type", "items", "values", "fields"))
+    if isinstance(schema, list):
+        return any(map(holds_bytes, schema))
+    return schema in ("bytes", "fixed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, takewhile
 from typing import Any
@@ -19,6 +20,7 @@ from space2vec.schemas.profiles import Paths, Profile
 from space2vec.schemas.stamps import read_stamp
 from space2vec.schemas.times import DAY_S, mjd_tai
 
+_DECIMAL = re.compile("-?[0-9]{1,20}")
 _INT64 = range(-(1 << 63), 1 << 63)
 _YES = frozenset(("t", "true", "1", "y", "yes", "+", "p", "pos", "positive"))
 _NO = frozenset(("f", "false", "0", "n", "no", "-", "-1", "neg", "negative"))
@@ -189,7 +191,7 @@ class Extractor:
         """
         raw = _first(record, self._alert_id)
         if isinstance(raw, str):
-            if raw.lstrip("-").isascii() and raw.lstrip("-").isdecimal() and int(raw) in _INT64:
+            if _DECIMAL.fullmatch(raw) and int(raw) in _INT64:
                 return int(raw)
             return int.from_bytes(hashlib.sha256(raw.encode()).digest()[:8], "big") >> 1 if raw else None
         if isinstance(raw, float):
@@ -219,15 +221,15 @@ class Extractor:
                 break
         else:
             raise StampError(Reason.STAMP_MISSING, "null", field=".".join(there[0]))
-        name = ""
+        name: Any = ""
         if isinstance(cutout, dict):
-            name = cutout.get(_FILE_NAME) or ""
+            name = cutout.get(_FILE_NAME)
             cutout = cutout.get(STAMP_DATA)
         if cutout is None:
             raise StampError(Reason.STAMP_MISSING, f"no {STAMP_DATA} in it", field=field)
         if not isinstance(cutout, bytes):
             raise StampError(Reason.STAMP_NOT_FITS, f"{type(cutout).__name__} instead of bytes", field=field)
-        return read_stamp(cutout, field, self._limits), name
+        return read_stamp(cutout, field, self._limits), name if isinstance(name, str) else ""
 
     def _mjd_tai(self, record: _Record) -> float | None:
         rule = self.profile.time

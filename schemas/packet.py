@@ -9,6 +9,8 @@ from typing import Any
 
 import fastavro
 
+from space2vec.schemas.schema_cost import Cost
+
 
 class Framing(StrEnum):
     """What stands around the alert's bytes in a message."""
@@ -34,6 +36,8 @@ class WriterSchema:
         The same for fastavro's readers, without logical types: numbers stay as they are on the wire.
     fingerprint : str
         SHA-256 of the Avro parsing canonical form, hex.
+    cost : Cost
+        What a datum may take to decode, by its size.
     repaired : bool
         Whether the original was refused.
     """
@@ -41,6 +45,7 @@ class WriterSchema:
     schema: Any = field(repr=False)
     parsed: Any = field(repr=False)
     fingerprint: str
+    cost: Cost
     repaired: bool = False
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import fastavro
 
 from space2vec.schemas.alert import Alert
-from space2vec.schemas.avro_types import SchemaTree
+from space2vec.schemas.avro_types import SchemaTree, holds_bytes
 from space2vec.schemas.container import MAGIC, Block, ContainerHeader, HeaderReader, read_blocks
 from space2vec.schemas.errors import PacketError, Reason
 from space2vec.schemas.extract import Extractor
@@ -178,7 +178,12 @@ class PacketReader:
         present: dict[str, bool] = {}
         for record in tree.records(top):
             present |= tree.paths(record)
-        profile = self._survey if self._survey is not None else self._profiles.match(present)
+        try:
+            profile = self._survey if self._survey is not None else self._profiles.match(present)
+        except PacketError as error:
+            if not holds_bytes(writer.schema):
+                error.detail += "; and no field could hold a cutout"
+            raise
         extractor = Extractor(profile, present, self._limits)
         short_cut = TwoEndedReader.compile(writer, extractor) if self._two_ended else None
         return _Layout(extractor, short_cut)

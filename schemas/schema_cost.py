@@ -1,20 +1,25 @@
-"""Refuse schemas that make a decoder run away: every value built must be paid for by bytes read.
+"""Refuse schemas that make a decoder run away: what is built must be paid for by bytes read.
 
 A container brings its own schema, so the schema is hostile input too. A recursive type makes fastavro
 recurse until the process dies (no exception, a segmentation fault); records of nothing but nulls, nested or
-in an array with a count of 2**60, build values for ever out of no bytes at all.
+in an array with a count of 2**60, build values for ever out of no bytes at all; an array of records of one
+boolean takes 240 bytes of memory for each byte of the datum.
 """
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from typing import Any, NamedTuple
 
-_SMALLEST = {"null": 0, "float": 4, "double": 8}
-_VALUES_PER_BYTE = 16
-_FREE_VALUES = 100_000
 _DEEPEST_JSON = 100
 _TALLEST_TYPE = 60
 _MOST_NODES = 50_000
+_MOST_FIELDS = 20_000
+_MOST_MEMORY_OF_NO_BYTES = 4 << 20
+_SLOT = 9
+"""Bytes of memory that a list takes for each of its values."""
+_OWN_NAMES = frozenset(("union", "error", "record", "array", "map", "enum", "fixed"))
 
 
 class CostlyError(ValueError):
@@ -47,8 +52,8 @@ def check_shape(schema: Any) -> None:
     raise CostlyError(f"nested deeper than {_DEEPEST_JSON} levels")
 
 
-def check_cost(parsed: Any) -> None:
-    """Bound the number of values that a datum of this schema can build by its number of bytes.
+def check_cost(parsed: Any) -> Cost:
+    """Bound what a datum of this schema can take by its number of bytes.
 
     Parameters
     ----------
@@ -58,65 +63,128 @@ def check_cost(parsed: Any) -> None:
     Raises
     ------
     CostlyError
-        If it is recursive, too deep, or has records or array items of (nearly) no bytes.
+        If it is recursive, too deep or too wide once every name is written out, has array items of no bytes,
+        or a type that is named like one of Avro's own.
     """
     cost = _Costs().of(parsed)
     if cost.height > _TALLEST_TYPE:
         raise CostlyError(f"types nested deeper than {_TALLEST_TYPE}")
-    if cost.excess > _FREE_VALUES:
-        raise CostlyError(f"a datum of no bytes holds up to {cost.excess} values")
+    if cost.fields > _MOST_FIELDS:
+        raise CostlyError(f"{cost.fields} fields and branches once names are written out")
+    if cost.base > _MOST_MEMORY_OF_NO_BYTES:
+        raise CostlyError(f"a datum of no bytes takes up to {cost.base:.0f} bytes of memory")
+    return cost
 
 
-class _Cost(NamedTuple):
-    excess: int
-    """The most by which the values of a datum can outnumber its bytes times ``_VALUES_PER_BYTE``."""
+class Cost(NamedTuple):
+    """What a datum may cost to who builds it of Python values.
+
+    Attributes
+    ----------
+    least : int
+        Bytes of the smallest datum.
+    base, rate : float
+        A datum of ``n`` bytes takes at most ``base + rate * n`` bytes of memory.
+    height : int
+        Levels of types within types.
+    fields : int
+        Types in it, with every name written out.
+    """
+
+    least: int
+    base: float
+    rate: float
     height: int
-    """Levels of types within types."""
+    fields: int
+
+    def memory(self, size: int) -> float:
+        """Give the most memory that a datum of some bytes takes, in bytes."""
+        return self.base + self.rate * size
+
+
+# Sizes of CPython's objects; a string's characters take four bytes each if one of them is beyond UCS-2.
+_LEAVES = {
+    "null": Cost(0, 0, 0, 1, 1),
+    "boolean": Cost(1, 0, 0, 1, 1),
+    "int": Cost(1, 32, 0, 1, 1),
+    "long": Cost(1, 32, 0, 1, 1),
+    "float": Cost(4, 24, 0, 1, 1),
+    "double": Cost(8, 24, 0, 1, 1),
+    "bytes": Cost(1, 40, 1, 1, 1),
+    "string": Cost(1, 80, 4, 1, 1),
+}
 
 
 class _Costs:
     def __init__(self) -> None:
-        self._named: dict[str, _Cost] = {}
+        self._named: dict[str, Cost] = {}
         self._open: set[str] = set()
 
-    def of(self, kind: Any) -> _Cost:
+    def of(self, kind: Any) -> Cost:
         if isinstance(kind, str):
-            return self._by_name(kind)
+            if kind in self._open:
+                raise CostlyError(f"type {kind} contains itself")
+            return self._named[kind] if kind in self._named else _LEAVES[kind]
         if isinstance(kind, list):
-            branches = [self.of(branch) for branch in kind] or [_Cost(0, 0)]
-            excess = max(branch.excess for branch in branches) - _VALUES_PER_BYTE
-            return _Cost(excess, 1 + max(branch.height for branch in branches))
+            return _union([self.of(branch) for branch in kind])
         match kind["type"]:
             case "record" | "error":
-                return self._record(kind)
-            case "array" | "map" as container:
-                return self._container(kind, container)
-            case "fixed" | "enum" as leaf:
-                size = int(kind["size"]) if leaf == "fixed" else 1
-                self._named[kind["name"]] = _Cost(1 - _VALUES_PER_BYTE * size, 1)
-                return self._named[kind["name"]]
+                self._named[kind["name"]] = cost = self._record(kind)
+            case "array":
+                cost = _repeated(self.of(kind["items"]), 56, Cost(0, _SLOT, 0, 0, 0))
+            case "map":
+                key = _LEAVES["string"]
+                # A dictionary's entry: at most 5/3 of 24 bytes and an index.
+                cost = _repeated(self.of(kind["values"]), 64, key._replace(base=key.base + 100))
+            case "fixed":
+                size = int(kind["size"])
+                self._named[_own_name(kind)] = cost = Cost(size, 40, 1, 1, 1)
+            case "enum":
+                self._named[_own_name(kind)] = cost = Cost(1, 0, 0, 1, 1)
             case inner:
-                return self.of(inner)
+                cost = self.of(inner)
+        return cost
 
-    def _by_name(self, name: str) -> _Cost:
-        if name in self._open:
-            raise CostlyError(f"type {name} contains itself")
-        leaf = _Cost(1 - _VALUES_PER_BYTE * _SMALLEST.get(name, 1), 1)
-        return self._named.get(name, leaf)
-
-    def _record(self, kind: dict[str, Any]) -> _Cost:
-        name = kind["name"]
+    def _record(self, kind: dict[str, Any]) -> Cost:
+        name = _own_name(kind)
         self._open.add(name)
         fields = [self.of(field["type"]) for field in kind["fields"]]
         self._open.discard(name)
-        height = 1 + max((field.height for field in fields), default=0)
-        self._named[name] = _Cost(1 + sum(field.excess for field in fields), height)
-        return self._named[name]
+        return Cost(
+            sum(field.least for field in fields),
+            _dict_bytes(len(fields)) + sum(field.base for field in fields),
+            max((field.rate for field in fields), default=0),
+            1 + max((field.height for field in fields), default=0),
+            1 + sum(field.fields for field in fields),
+        )
 
-    def _container(self, kind: dict[str, Any], container: str) -> _Cost:
-        items = self.of(kind["items" if container == "array" else "values"])
-        # A map's key is a value more, and takes a byte of its own.
-        allowance = 0 if container == "array" else _VALUES_PER_BYTE - 1
-        if items.excess > allowance:
-            raise CostlyError(f"{container} of values that take next to no bytes")
-        return _Cost(1 - _VALUES_PER_BYTE, 1 + items.height)
+
+def _union(branches: list[Cost]) -> Cost:
+    return Cost(
+        1 + min((branch.least for branch in branches), default=0),
+        max((branch.base for branch in branches), default=0),
+        max((branch.rate for branch in branches), default=0),
+        1 + max((branch.height for branch in branches), default=0),
+        1 + sum(branch.fields for branch in branches),
+    )
+
+
+def _repeated(value: Cost, empty: int, beside: Cost) -> Cost:
+    """Cost of any number of values, each with something beside it: a place in the list, or a key."""
+    least = value.least + beside.least
+    if least == 0:
+        raise CostlyError("an array of values that take no bytes")
+    rate = (value.base + beside.base) / least + max(value.rate, beside.rate)
+    return Cost(1, empty, rate, 1 + value.height, 1 + value.fields)
+
+
+def _own_name(kind: dict[str, Any]) -> str:
+    name = str(kind["name"])
+    if name in _LEAVES or name in _OWN_NAMES:
+        raise CostlyError(f"a type named {name}")
+    return name
+
+
+@cache
+def _dict_bytes(length: int) -> int:
+    return sys.getsizeof(dict.fromkeys(range(length)))

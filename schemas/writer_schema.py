@@ -34,17 +34,18 @@ def writer_schema(source: str | bytes | dict[str, Any] | list[Any]) -> WriterSch
         schema = json.loads(source) if isinstance(source, (str, bytes)) else source
         check_shape(schema)
         parsed, repaired = _parse(schema)
-        check_cost(parsed)
-        canonical = to_parsing_canonical_form(parsed)
+        cost = check_cost(parsed)
+        fingerprint = hashlib.sha256(to_parsing_canonical_form(parsed).encode()).hexdigest()
     except CostlyError as error:
         raise PacketError(Reason.BAD_SCHEMA, f"refused: {error}") from None
     except Exception as error:  # noqa: BLE001
         # fastavro answers a malformed schema with whatever its code runs into: KeyError, TypeError, ...
-        raise PacketError(Reason.BAD_SCHEMA, f"{type(error).__name__}: {error}"[:500]) from None
+        # Its words may hold lone surrogates of the schema's JSON, which cannot be sent on.
+        detail = f"{type(error).__name__}: {error}"[:500].encode("utf-8", "replace").decode()
+        raise PacketError(Reason.BAD_SCHEMA, detail) from None
     if repaired is not None:
         schema = repaired
-    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
-    return WriterSchema(schema, parsed, fingerprint, repaired is not None)
+    return WriterSchema(schema, parsed, fingerprint, cost, repaired is not None)
 
 
 def _parse(schema: Any) -> tuple[Any, Any | None]:

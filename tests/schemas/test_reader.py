@@ -478,6 +478,13 @@ class TestSurveys:
         assert found.reason is Reason.UNKNOWN_SURVEY
         assert "ztf needs candidate.jd, candidate.isdiffpos, candidate.rcid" in found.detail
         assert "lsst needs diaSource.diaSourceId" in found.detail
+        assert found.detail.endswith("no field could hold a cutout")
+
+    def test_unknown_with_a_cutout(self, container: Make, error: Failure) -> None:
+        fields = [{"name": "picture", "type": nullable("bytes")}]
+        found = error(container({"type": "record", "name": "x", "fields": fields}, {"picture": STAMP}))
+        assert found.reason is Reason.UNKNOWN_SURVEY
+        assert "could hold" not in found.detail
 
     def test_told(self, container: Make) -> None:
         schema, record = ztf_like({"cutoutScience": STAMP}, {"jd": 2460449.5})
