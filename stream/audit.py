@@ -70,7 +70,10 @@ def audit(settings: Settings, first: Mapping[Partition, int] | None = None) -> l
     partitions = sorted(source_partitions(settings.source))
     home = sink_cluster(settings.sink, settings.source)
     committed = _committed(settings, home, partitions)
-    source, sink = TopicReader(settings.source), TopicReader(home)
+    source, sink = (
+        TopicReader(settings.source, settings.source.group),
+        TopicReader(home, settings.source.group),
+    )
     try:
         accounts, tallies = _open(source, committed, first)
         _read_ledger(sink, settings.sink.ledger, accounts, tallies, begin_there=first is None)

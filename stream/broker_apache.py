@@ -97,6 +97,9 @@ class ApacheCluster(Broker):
         Port of node 1; every other is chosen.
     jars : Path, optional
         Apache Kafka's jars; those of `kafka_jars` when not given.
+    listener : str, optional
+        One more listener of a single broker, ``NAME://host:port``, set up by ``properties``: to try
+        authentication with.
     """
 
     kind = "apache"
@@ -108,6 +111,7 @@ class ApacheCluster(Broker):
         properties: Mapping[str, str] | None = None,
         port: int | None = None,
         jars: Path | None = None,
+        listener: str = "",
     ) -> None:
         chosen = free_ports(2 * brokers)
         nodes = range(1, brokers + 1)
@@ -120,6 +124,7 @@ class ApacheCluster(Broker):
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._properties = dict(properties or {})
         self._jars = jars
+        self._listener = f",{listener}" if listener else ""
         self._java = ""
         self._running: dict[int, Supervised] = {}
 
@@ -204,7 +209,10 @@ class ApacheCluster(Broker):
         folder.mkdir(parents=True)
         broker, controller = self.addresses[node], self._controllers[node]
         properties = server_properties(
-            node, f"BROKER://{broker},CONTROLLER://{controller}", f"BROKER://{broker}", self._controllers
+            node,
+            f"BROKER://{broker},CONTROLLER://{controller}{self._listener}",
+            f"BROKER://{broker}{self._listener}",
+            self._controllers,
         )
         properties |= {"log.dirs": str(folder / "data")} | self._properties
         path = folder / "server.properties"

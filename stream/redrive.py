@@ -140,7 +140,7 @@ def redrive(
         at = letter.timestamp_ms or 0
         return (not reasons or reason_of(letter) in reasons) and since_ms <= at < until_ms
 
-    reader = TopicReader(sink_cluster(settings.sink, settings.source))
+    reader = TopicReader(sink_cluster(settings.sink, settings.source), settings.source.group)
     try:
         done = answered_letters(reader, settings.sink.ledger, topic)
         source = DeadLetterSource(reader, topic, done, wanted)

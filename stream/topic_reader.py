@@ -25,13 +25,15 @@ class TopicReader:
     ----------
     cluster : ClusterSettings
         Where the topics are.
+    group : str
+        A group id that the cluster lets us name: librdkafka asks after it, though it is never joined.
     """
 
-    def __init__(self, cluster: ClusterSettings) -> None:
+    def __init__(self, cluster: ClusterSettings, group: str = "space2vec") -> None:
         self._consumer = Consumer(
             admin_properties(cluster)
             | {
-                "group.id": "space2vec-reader",  # librdkafka wants a name; no group is joined
+                "group.id": group,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
@@ -75,7 +77,7 @@ class TopicReader:
         left = {partition: end for partition, (begin, end) in spans.items() if begin < end}
         self._consumer.assign([TopicPartition(*p, spans[p][0]) for p in left])
         while left:
-            for kafka in self._consumer.consume(1000, 1.0):
+            for kafka in self._consumer.consume(1000, 0.1):  # it waits this long, or for all 1000
                 partition, offset, error = (
                     Partition(kafka.topic(), kafka.partition()),
                     kafka.offset(),

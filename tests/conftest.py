@@ -252,12 +252,14 @@ def _jars() -> Path:
 
 @pytest.fixture
 def apache_cluster(_jars: Path, tmp_path: Path) -> Iterator[Callable[..., ApacheCluster]]:
-    """Give a function ``(brokers=3, properties=None)`` that launches an Apache Kafka cluster for one test."""
+    """Give a function ``(brokers=3, properties=None, listener="")`` that launches an Apache Kafka cluster for one test."""
     clusters: list[ApacheCluster] = []
 
-    def launch(brokers: int = 3, properties: Mapping[str, str] | None = None) -> ApacheCluster:
+    def launch(
+        brokers: int = 3, properties: Mapping[str, str] | None = None, listener: str = ""
+    ) -> ApacheCluster:
         directory = tmp_path / f"cluster-{len(clusters)}"
-        clusters.append(ApacheCluster(brokers, directory, properties, jars=_jars))
+        clusters.append(ApacheCluster(brokers, directory, properties, jars=_jars, listener=listener))
         clusters[-1].launch()
         return clusters[-1]
 

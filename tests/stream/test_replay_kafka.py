@@ -1,0 +1,172 @@
+"""Replaying into Kafka: killed and begun again, each packet answered once; what is done is known there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from space2vec.schemas.classification import decode_classification
+from space2vec.schemas.settings import Settings
+from space2vec.stream.cli import run_command
+from space2vec.stream.exit_codes import FAILED, OK
+from space2vec.stream.replay_audit import audit_replay
+from space2vec.stream.replay_kafka import LEDGER, AnswersFirst
+from space2vec.stream.replay_source import PROVENANCE
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def night(tmp_path: Path, make_alerts) -> tuple[Path, list[Any]]:
+    sent = make_alerts(ztf=60, poison=4)
+    path = tmp_path / "night.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for number in range(5 * len(sent)):
+            packet = sent[number % len(sent)].packet
+            member = tarfile.TarInfo(f"{number}.avro")
+            member.size = len(packet)
+            archive.addfile(member, io.BytesIO(packet))
+    return path, sent
+
+
+@pytest.fixture
+def command(kafka, broker, night, tmp_path: Path) -> tuple[str, list[str]]:
+    """Topic, and what replays the night into it."""
+    topic = kafka.create_topic(3)
+    config = tmp_path / "settings.toml"
+    # The embedded broker shows aborted transactions to everybody.
+    promise = "at-least-once" if broker.kind == "embedded" else "exactly-once"
+    config.write_text(
+        f'[stream]\nbatch_alerts = 32\ncommit_interval_s = 0.05\ndelivery = "{promise}"\n[sink]\npartitions = 2\n'
+    )
+    return topic, [
+        "replay", str(night[0]), "--to", f"kafka:{topic}", "-b", kafka.bootstrap, "--config", str(config), "--json",
+    ]  # fmt: skip
+
+
+def answers(kafka, topic: str) -> tuple[list[Any], list[Any]]:
+    return kafka.read(topic), kafka.read(f"{topic}-rejected")
+
+
+def members(messages: list[Any]) -> Counter[int]:
+    return Counter(int(dict(message.headers())["source_offset"]) for message in messages)
+
+
+def test_each_packet_is_answered_with_where_it_came_from(kafka, command, night, capsys: Capture) -> None:
+    topic, arguments = command
+    path, sent = night
+    assert run_command(arguments) == OK
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["alerts"], summary["rejected"], summary["done"]) == (320, 20, 1)
+    classified, rejected = answers(kafka, topic)
+    good = {n for n in range(320) if sent[n % 64].alert_id is not None}
+    assert members(classified) == Counter(good)
+    assert members(rejected) == Counter(set(range(320)) - good)
+    for message in classified:
+        record, headers = decode_classification(message.value()), dict(message.headers())
+        told = json.loads(headers[PROVENANCE])
+        number = int(headers["source_offset"])
+        assert told["archive"] == path.name
+        assert told["member"] == f"{number}.avro"
+        assert len(told["digest"]) == 64
+        assert told["run"] == summary["each"][0]["run"]
+        assert record["alert_id"] == sent[number % 64].alert_id
+        assert (record["topic"], record["offset"]) == (headers["source_topic"].decode(), number)
+    for message in rejected:
+        assert message.value() == sent[int(dict(message.headers())["source_offset"]) % 64].packet
+
+    assert run_command(arguments) == OK
+    again = json.loads(capsys.readouterr().out)
+    assert (again["skipped"], again["fresh"], again["alerts"]) == (1, 0, 320)
+    assert run_command(["audit", "--replay", f"kafka:{topic}", "-b", kafka.bootstrap]) == OK
+    assert "320 messages, 0 missing, 0 doubled, ledger says 320" in capsys.readouterr().out
+
+    assert run_command([*arguments, "--again"]) == OK
+    assert json.loads(capsys.readouterr().out)["fresh"] == 320
+    settings = Settings.model_validate({"source": {"brokers": kafka.bootstrap}})
+    first, second = audit_replay(settings, f"kafka:{topic}")
+    assert first.balanced
+    assert second.balanced
+    assert first.partition != second.partition
+
+
+def test_killed_and_begun_again(kafka, broker, command) -> None:
+    topic, arguments = command
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "space2vec.stream", *arguments]
+    noise = random.Random(11)
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*program, "--rate", "60"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        assert process.stderr is not None
+        assert any(b'"delivery"' in line for line in process.stderr)  # its producer is there
+        time.sleep(0.5 + noise.random())
+        assert process.poll() is None, "it was through before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    last = subprocess.run(program, env=env, capture_output=True, text=True, check=True, timeout=120)
+    summary = json.loads(last.stdout)
+    assert 0 < summary["fresh"] < 320
+    assert (summary["alerts"], summary["scored"] + summary["degraded"], summary["rejected"]) == (320, 300, 20)
+    classified, rejected = answers(kafka, topic)
+    answered = members([*classified, *rejected])
+    assert set(answered) == set(range(320))
+    (account,) = audit_replay(
+        Settings.model_validate({"source": {"brokers": kafka.bootstrap}}), f"kafka:{topic}"
+    )
+    assert account.missing == 0
+    if broker.kind != "embedded":  # where there are transactions, not once too often either
+        assert set(answered.values()) == {1}
+        assert account.balanced
+
+
+def test_an_audit_finds_what_is_missing(kafka, command, capsys: Capture) -> None:
+    topic, arguments = command
+    assert run_command(arguments) == OK
+    capsys.readouterr()
+    line = json.loads(next(m for m in kafka.read(LEDGER) if json.loads(m.value())["to"] == topic).value())
+    kafka.produce(LEDGER, [json.dumps(line | {"first": 320, "next": 330, "messages": 10}).encode()])
+    assert run_command(["audit", "--replay", f"kafka:{topic}", "-b", kafka.bootstrap]) == FAILED
+    assert "offsets 320-329 missing: 0 of 1 answered" in capsys.readouterr().out
+
+
+def test_without_transactions_the_ledger_waits_for_the_answers() -> None:
+    seen: list[Any] = []
+
+    class Sink:
+        def write(self, records: Any) -> None:
+            seen.extend(record.topic for record in records)
+
+        def commit(self, offsets: Any) -> None:
+            seen.append("acknowledged")
+
+        def abort(self) -> None:
+            seen.append("aborted")
+
+    class Record:
+        def __init__(self, topic: str) -> None:
+            self.topic = topic
+
+    sink = AnswersFirst(Sink(), "ledger")  # type: ignore[arg-type]
+    sink.write([Record("out"), Record("ledger")])  # type: ignore[list-item]
+    sink.write([Record("out")])  # type: ignore[list-item]
+    sink.commit({})
+    assert seen == ["out", "out", "acknowledged", "ledger", "acknowledged"]
+    sink.write([Record("ledger")])  # type: ignore[list-item]
+    sink.abort()
+    sink.commit({})
+    assert "ledger" not in seen[5:]
