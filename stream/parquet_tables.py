@@ -87,7 +87,11 @@ def rejected_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) 
 
 def _file(fields: Sequence[Any], columns: Sequence[Any], about: Mapping[str, str]) -> bytes:
     arrays = [pa.array(column, field.type) for field, column in zip(fields, columns, strict=True)]
-    schema = pa.schema(fields, metadata={f"space2vec.{name}": value for name, value in about.items()})
+    metadata = {f"space2vec.{name}": value for name, value in about.items()}
+    for field, column in zip(fields, columns, strict=True):
+        if pa.types.is_string(field.type):  # for astropy, to which a null is "None"
+            metadata[f"table::len::{field.name}"] = str(max([4, *map(len, filter(None, column))]))
+    schema = pa.schema(fields, metadata=metadata)
     buffer = BytesIO()
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), buffer, compression="zstd")
     return buffer.getvalue()

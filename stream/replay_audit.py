@@ -18,7 +18,7 @@ from space2vec.stream.audit import Account
 from space2vec.stream.dead_letters import REDRIVEN
 from space2vec.stream.kafka_config import sink_cluster
 from space2vec.stream.protocols import Message, Partition
-from space2vec.stream.replay_kafka import ledger_lines
+from space2vec.stream.replay_kafka import all_messages, ledger_lines
 from space2vec.stream.replay_manifest import Manifest, read_manifests
 from space2vec.stream.replay_source import PROVENANCE
 from space2vec.stream.tally import Finding, Tally
@@ -68,7 +68,7 @@ def _audit_topic(settings: Settings, topic: str) -> list[Account]:
         pattern = re.compile(re.escape(topic).replace(r"\{survey\}", "[^.]+") + "(-rejected)?$")
         for name in reader.topics():
             if pattern.match(name):
-                for message in reader.messages(reader.spans(name)):
+                for message in all_messages(reader, name):
                     _count(message, tallies)
     finally:
         reader.close()

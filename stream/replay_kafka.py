@@ -23,13 +23,14 @@ from space2vec.stream.assembly import sink_of
 from space2vec.stream.kafka_config import admin_properties, cluster_properties, sink_cluster
 from space2vec.stream.kafka_sink import AtLeastOnceSink
 from space2vec.stream.ledger import Entry, Ledger
-from space2vec.stream.protocols import OutputRecord, Partition, Sink
+from space2vec.stream.protocols import Message, OutputRecord, Partition, Sink
 from space2vec.stream.publish import Publisher
 from space2vec.stream.replay_archives import Archive
 from space2vec.stream.replay_source import ArchiveSource
 from space2vec.stream.replay_standing import Standing, counted
 from space2vec.stream.topic_reader import TopicReader
 
+_BEYOND: Final = 1 << 62
 LEDGER: Final = "space2vec-replays"
 """Ledger of all replays into a cluster; kept for good, since it says what is done."""
 
@@ -202,8 +203,16 @@ def ledger_lines(reader: TopicReader) -> Iterator[dict[str, Any]]:
     KafkaError
         If the cluster cannot be reached.
     """
-    for message in reader.messages(reader.spans(LEDGER)):
+    for message in all_messages(reader, LEDGER):
         yield json.loads(message.value)
+
+
+def all_messages(reader: TopicReader, topic: str) -> Iterator[Message]:
+    """Every message of a topic up to where a read_committed reader finds its end.
+
+    The end is met, not asked for: the embedded broker tells of one that is too low.
+    """
+    return reader.messages({p: (begin, _BEYOND) for p, (begin, _) in reader.spans(topic).items()})
 
 
 def _advance(standing: Standing, line: Mapping[str, Any]) -> None:
