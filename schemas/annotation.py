@@ -28,6 +28,8 @@ class Annotation:
         The alert's vector; empty where it is not published.
     classified_at : datetime
         When, UTC.
+    class_ids : dict of str to int or None
+        Class label to its number in the ELAsTiCC taxonomy; a label left out has none.
     """
 
     classifier: str
@@ -40,3 +42,4 @@ class Annotation:
     flags: tuple[str, ...]
     embedding: tuple[float, ...] = field(repr=False)
     classified_at: datetime
+    class_ids: dict[str, int | None] = field(default_factory=dict)

@@ -43,7 +43,7 @@ def annotation_fields(annotation: Annotation) -> dict[str, Any]:
         "logit": annotation.logit,
         "spread": annotation.spread,
         "classifications": [
-            {"label": label, "classId": None, "probability": probability}
+            {"label": label, "classId": annotation.class_ids.get(label), "probability": probability}
             for label, probability in annotation.classes.items()
         ],
         "flags": annotation.flags,

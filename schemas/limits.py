@@ -22,6 +22,8 @@ class Limits:
         One block of a container, once inflated.
     record_bytes : int
         One record.
+    record_memory : int
+        The most that a record of its size and schema could take once decoded, in bytes.
     records : int
         Records in one container.
     stamp_bytes : int
@@ -32,8 +34,9 @@ class Limits:
 
     packet_bytes: int = 256 << 20
     header_bytes: int = 512 << 10
-    block_bytes: int = 64 << 20
+    block_bytes: int = 32 << 20
     record_bytes: int = 16 << 20
+    record_memory: int = 128 << 20
     records: int = 1_000_000
     stamp_bytes: int = 16 << 20
     stamp_side: int = 1024

@@ -126,16 +126,16 @@ class _Costs:
                 raise CostlyError(f"type {kind} contains itself")
             return self._named[kind] if kind in self._named else _LEAVES[kind]
         if isinstance(kind, list):
-            return _union([self.of(branch) for branch in kind])
+            return _union(self._branches(kind))
         match kind["type"]:
             case "record" | "error":
                 self._named[kind["name"]] = cost = self._record(kind)
             case "array":
-                cost = _repeated(self.of(kind["items"]), 56, Cost(0, _SLOT, 0, 0, 0))
+                cost = _repeated(self._branches(kind["items"]), 56, Cost(0, _SLOT, 0, 0, 0))
             case "map":
                 key = _LEAVES["string"]
                 # A dictionary's entry: at most 5/3 of 24 bytes and an index.
-                cost = _repeated(self.of(kind["values"]), 64, key._replace(base=key.base + 100))
+                cost = _repeated(self._branches(kind["values"]), 64, key._replace(base=key.base + 100))
             case "fixed":
                 size = int(kind["size"])
                 self._named[_own_name(kind)] = cost = Cost(size, 40, 1, 1, 1)
@@ -144,6 +144,13 @@ class _Costs:
             case inner:
                 cost = self.of(inner)
         return cost
+
+    def _branches(self, kind: Any) -> list[Cost]:
+        """Give the cost of each form that a value may have, the byte that tells the branch included."""
+        if not isinstance(kind, list):
+            return [self.of(kind)]
+        branches = [self.of(branch) for branch in kind]
+        return [cost._replace(least=1 + cost.least, height=1 + cost.height) for cost in branches]
 
     def _record(self, kind: dict[str, Any]) -> Cost:
         name = _own_name(kind)
@@ -161,21 +168,24 @@ class _Costs:
 
 def _union(branches: list[Cost]) -> Cost:
     return Cost(
-        1 + min((branch.least for branch in branches), default=0),
+        min((branch.least for branch in branches), default=1),
         max((branch.base for branch in branches), default=0),
         max((branch.rate for branch in branches), default=0),
-        1 + max((branch.height for branch in branches), default=0),
+        max((branch.height for branch in branches), default=1),
         1 + sum(branch.fields for branch in branches),
     )
 
 
-def _repeated(value: Cost, empty: int, beside: Cost) -> Cost:
+def _repeated(branches: list[Cost], empty: int, beside: Cost) -> Cost:
     """Cost of any number of values, each with something beside it: a place in the list, or a key."""
-    least = value.least + beside.least
-    if least == 0:
+    value = _union(branches)
+    if value.least + beside.least == 0:
         raise CostlyError("an array of values that take no bytes")
-    rate = (value.base + beside.base) / least + max(value.rate, beside.rate)
-    return Cost(1, empty, rate, 1 + value.height, 1 + value.fields)
+    dearest = max(
+        ((one.base + beside.base) / (one.least + beside.least) for one in branches),
+        default=0,
+    )
+    return Cost(1, empty, dearest + max(value.rate, beside.rate), 1 + value.height, 1 + value.fields)
 
 
 def _own_name(kind: dict[str, Any]) -> str:

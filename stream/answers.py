@@ -81,6 +81,7 @@ class Answerer:
             flags=tuple(str(flag) for flag in outcome.flags),
             embedding=tuple(scores.embedding[outcome.row].tolist()) if self._sink.embedding else (),
             classified_at=now,
+            class_ids=dict(zip(manifest.classes, manifest.class_ids, strict=True)),
         )
 
     def _answer(

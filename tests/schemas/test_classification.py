@@ -73,6 +73,14 @@ def test_what_is_not_known_is_null(alert: Alert) -> None:
     assert {name: found[name] for name in (*unknown, "spread")} == unknown | {"spread": None}
 
 
+def test_classes_of_the_taxonomy(alert: Alert) -> None:
+    annotation = replace(
+        ANNOTATION, classes={"SN Ia": 0.75, "bogus": 0.25}, class_ids={"SN Ia": 2222, "bogus": None}
+    )
+    found = decode_classification(encoded(alert, annotation))["classifications"]
+    assert [(each["label"], each["classId"]) for each in found] == [("SN Ia", 2222), ("bogus", None)]
+
+
 def test_the_same_bytes_ever_after(alert: Alert) -> None:
     message = encoded(alert)
     body = (
