@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -26,6 +27,9 @@ from space2vec.stream.tally import Finding, Tally
 from space2vec.stream.topic_reader import TopicReader
 
 _CALL_S = 30.0
+
+Line = Mapping[str, Any]
+"""Of the ledger, as JSON says it."""
 
 
 @dataclass
@@ -51,16 +55,13 @@ class Account:
         return not self.missing and not self.doubled and self.ledger in (self.messages, -1)
 
 
-def audit(settings: Settings, first: Mapping[Partition, int] | None = None) -> list[Account]:
-    """Recount a stream from its topics.
+def audit(settings: Settings) -> list[Account]:
+    """Recount a stream from its topics, from where each source partition begins now or the group began.
 
     Parameters
     ----------
     settings : Settings
         Those of the run: source, group, and sink.
-    first : mapping, optional
-        Offsets to begin at; otherwise where each source partition begins now, or where the ledger
-        does if that is later (the group started there).
 
     Raises
     ------
@@ -74,37 +75,39 @@ def audit(settings: Settings, first: Mapping[Partition, int] | None = None) -> l
         TopicReader(settings.source, settings.source.group),
         TopicReader(home, settings.source.group),
     )
+    ledger = settings.sink.ledger
     try:
-        accounts, tallies = _open(source, committed, first)
-        _read_ledger(sink, settings.sink.ledger, accounts, tallies, begin_there=first is None)
-        for message in source.messages({p: (tallies[p].first, committed[p]) for p in committed}):
+        accounts = _open(source, committed)
+        lines = _read_ledger(sink, ledger, accounts) if ledger else []
+        for partition, account in accounts.items():
+            begun = min((line["first"] for line in lines if _partition(line) == partition), default=0)
+            account.first = max(account.first, begun)  # a group may have begun late
+        tallies = {partition: Tally(account.first) for partition, account in accounts.items()}
+        for message in source.messages({p: (account.first, committed[p]) for p, account in accounts.items()}):
             tallies[message.partition].source(message.offset)
         for topic in _output_topics(sink, settings):
             _read_outputs(sink, topic, tallies)
     finally:
         source.close()
         sink.close()
+    for line in lines:
+        for offset in line["silent"]:
+            tallies[_partition(line)].silent(offset)
+    _hold_against_ledger(lines, accounts, tallies)
     for account in accounts.values():
         tally = tallies[account.partition]
-        account.first = tally.first
         account.messages = tally.messages(account.committed)
         account.missing, account.doubled = tally.totals(account.committed)
         account.findings = list(tally.findings(account.committed))
+        account.ledger = account.ledger if ledger else -1
     return list(accounts.values())
 
 
-def _open(
-    source: TopicReader, committed: Mapping[Partition, int], first: Mapping[Partition, int] | None
-) -> tuple[dict[Partition, Account], dict[Partition, Tally]]:
-    accounts, tallies = {}, {}
+def _open(source: TopicReader, committed: Mapping[Partition, int]) -> dict[Partition, Account]:
     spans: dict[Partition, tuple[int, int]] = {}
     for topic in {partition.topic for partition in committed}:
         spans |= source.spans(topic)
-    for partition, end in committed.items():
-        begin = (first or {}).get(partition, spans[partition][0])
-        accounts[partition] = Account(partition, begin, end)
-        tallies[partition] = Tally(begin)
-    return accounts, tallies
+    return {partition: Account(partition, spans[partition][0], end) for partition, end in committed.items()}
 
 
 def _committed(
@@ -144,28 +147,25 @@ def _read_outputs(reader: TopicReader, topic: str, tallies: Mapping[Partition, T
             tallies[partition].answer(int(headers["source_offset"]), records, int(headers["source_records"]))
 
 
-def _read_ledger(
-    reader: TopicReader,
-    topic: str,
-    accounts: Mapping[Partition, Account],
-    tallies: Mapping[Partition, Tally],
-    *,
-    begin_there: bool,
+def _read_ledger(reader: TopicReader, topic: str, accounts: Mapping[Partition, Account]) -> list[Line]:
+    """The ledger's lines on these partitions, up to what was committed."""
+    lines = (json.loads(message.value) for message in reader.messages(reader.spans(topic)))
+    return [
+        line
+        for line in lines
+        if (account := accounts.get(_partition(line))) is not None and line["next"] <= account.committed
+    ]
+
+
+def _hold_against_ledger(
+    lines: Sequence[Line], accounts: Mapping[Partition, Account], tallies: Mapping[Partition, Tally]
 ) -> None:
-    if not topic:
-        for account in accounts.values():
-            account.ledger = -1
-        return
-    lines = [json.loads(message.value) for message in reader.messages(reader.spans(topic))]
-    lines = [line for line in lines if Partition(line["topic"], line["partition"]) in accounts]
-    if begin_there:
-        for partition, tally in tallies.items():
-            # Retention may have cut into a line; a group may have begun late: start with the first whole line.
-            firsts = [line["first"] for line in lines if (line["topic"], line["partition"]) == partition]
-            tally.first = min((f for f in firsts if f >= tally.first), default=tally.first)
+    """Add up what the ledger counted; of a line that the source's retention has cut into, what is left there."""
     for line in lines:
-        partition = Partition(line["topic"], line["partition"])
-        if line["next"] <= accounts[partition].committed and line["first"] >= tallies[partition].first:
-            accounts[partition].ledger += line["messages"]
-            for offset in line["silent"]:
-                tallies[partition].silent(offset)
+        tally = tallies[_partition(line)]
+        cut = line["first"] < tally.first
+        accounts[_partition(line)].ledger += tally.messages(line["next"]) if cut else line["messages"]
+
+
+def _partition(line: Line) -> Partition:
+    return Partition(line["topic"], line["partition"])

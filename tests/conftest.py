@@ -223,6 +223,11 @@ class Topics:
             consumer.close()
         return sorted(messages, key=lambda message: (message.partition(), message.offset()))
 
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic made here, now."""
+        self._admin.delete_topics([name])[name].result(READ_DEADLINE_S)
+        self._made.remove(name)
+
     def delete(self) -> None:
         """Delete the topics made here: an external broker outlives us."""
         if self._made:
@@ -239,7 +244,7 @@ def kafka(broker: Broker) -> Iterator[Topics]:
 
 
 @pytest.fixture(scope="session")
-def _jars() -> Path:
+def apache_jars() -> Path:
     """Apache Kafka's jars, from the cache of the user who runs the tests."""
     try:
         find_java()
@@ -251,7 +256,7 @@ def _jars() -> Path:
 
 
 @pytest.fixture
-def apache_cluster(_jars: Path, tmp_path: Path) -> Iterator[Callable[..., ApacheCluster]]:
+def apache_cluster(apache_jars: Path, tmp_path: Path) -> Iterator[Callable[..., ApacheCluster]]:
     """Give a function ``(brokers=3, properties=None, listener="")`` that launches an Apache Kafka cluster for one test."""
     clusters: list[ApacheCluster] = []
 
@@ -259,7 +264,7 @@ def apache_cluster(_jars: Path, tmp_path: Path) -> Iterator[Callable[..., Apache
         brokers: int = 3, properties: Mapping[str, str] | None = None, listener: str = ""
     ) -> ApacheCluster:
         directory = tmp_path / f"cluster-{len(clusters)}"
-        clusters.append(ApacheCluster(brokers, directory, properties, jars=_jars, listener=listener))
+        clusters.append(ApacheCluster(brokers, directory, properties, jars=apache_jars, listener=listener))
         clusters[-1].launch()
         return clusters[-1]
 

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
-from trial import Outputs, Run, assert_all_answered, await_that
 
 from space2vec.stream.app import run_application
 from space2vec.stream.audit import audit
 from space2vec.stream.redrive import redrive
+from trial import Outputs, Run, assert_all_answered, await_that
 
 
 @pytest.fixture
@@ -240,3 +240,33 @@ def test_clocks_that_are_wrong_do_no_harm(kafka, ray_cluster, settings_for, make
     run_application(settings, threading.Event())
     assert_all_answered(Outputs(kafka, settings), sent, exactly=True)
     assert all(account.balanced for account in audit(settings))
+
+
+@pytest.mark.timeout(240)
+def test_a_topic_that_is_deleted_stops_no_other(kafka, ray_cluster, settings_for, make_alerts) -> None:
+    sent = make_alerts(ztf=45, seed=19)
+    goes = kafka.create_topic(partitions=2, max_message_bytes=4 << 20)
+    stays = kafka.create_topic(partitions=2, max_message_bytes=4 << 20)
+    kafka.produce(goes, [s.packet for s in sent[:15]])
+    kafka.produce(stays, [s.packet for s in sent[15:30]])
+    settings = settings_for(stays, source={"topics": (goes, stays)}, stream={"until_eof": False})
+    run = Run(settings)
+    await_that(lambda: scored(kafka, settings) == 30)
+    kafka.delete_topic(goes)
+    time.sleep(3)  # the client learns of it with its next look at the metadata
+    kafka.produce(stays, [s.packet for s in sent[30:]])
+    await_that(lambda: scored(kafka, settings) == 45)
+    run.stop.set()
+    run.finish()
+    assert_all_answered(Outputs(kafka, settings), sent, exactly=True)
+
+
+def test_work_left_at_the_deadline_is_told_by_the_exit_code(monkeypatch) -> None:
+    from space2vec.stream import app
+    from space2vec.stream.cli import run_command
+    from space2vec.stream.counts import Counts
+
+    monkeypatch.setattr(app, "run_application", lambda *_: app.Summary(Counts(), unanswered=3))
+    assert run_command(["run", "-b", "localhost:1", "-t", "alerts"]) == 5
+    monkeypatch.setattr(app, "run_application", lambda *_: app.Summary(Counts()))
+    assert run_command(["run", "-b", "localhost:1", "-t", "alerts"]) == 0

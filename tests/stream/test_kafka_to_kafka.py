@@ -10,12 +10,12 @@ from pathlib import Path
 
 import fastavro
 import pytest
-from trial import Outputs, Run, actor_pid, assert_all_answered, await_that
 
 from space2vec.stream.app import run_application
 from space2vec.stream.audit import audit
 from space2vec.training.packets import lsst_writer_schema
 from space2vec.workers.bundle import load_bundle
+from trial import Outputs, Run, actor_pid, assert_all_answered, await_that
 
 
 @pytest.mark.timeout(240)

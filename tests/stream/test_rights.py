@@ -13,13 +13,13 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
-from trial import Outputs, assert_all_answered
 
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import Settings
 from space2vec.stream.app import run_application
 from space2vec.stream.audit import audit
 from space2vec.stream.broker_common import free_ports
+from trial import Outputs, assert_all_answered
 
 PASSWORD = "alert-reader-secret"
 PROPERTIES = {
