@@ -25,6 +25,7 @@ _JVM = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
@@ -202,7 +203,10 @@ class ApacheCluster(Broker):
         return self._directory / f"node-{node}"
 
     def _command(self, main: str, *arguments: str) -> list[str]:
-        return [self._java, *_JVM, "-cp", f"{self._jars}/*", main, *arguments]
+        temporary = (
+            f"-Djava.io.tmpdir={self._directory}"  # a killed broker leaves its unpacked libraries behind
+        )
+        return [self._java, *_JVM, temporary, "-cp", f"{self._jars}/*", main, *arguments]
 
     def _format(self, node: int, cluster: str) -> None:
         folder = self.folder(node)
