@@ -25,6 +25,7 @@ VERBS: Final = {
     "replay": "Classify archives of alerts, from where a former replay left off.",
     "score": "Score alert packets in files; no Kafka needed.",
     "inspect": "Show what is in a packet: framing, schema, ids, stamps, faults.",
+    "publish": "Publish the packets of archives to a topic, with the gaps they had.",
     "simulate": "Publish simulated alerts to Kafka, or write them to files.",
     "demo": "See it all run: broker, simulated alerts, classifier, and the accounts.",
     "broker": "Start a Kafka broker for development.",
