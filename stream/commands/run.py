@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
-from space2vec.stream.commands.flags import Config, Json, ModelFlags, PacketFlags, Switch
+from space2vec.stream.commands.flags import Config, Json, KafkaFlags, ModelFlags, PacketFlags, Switch
 from space2vec.stream.exit_codes import INTERRUPTED, OK, UNFINISHED
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ app = App(name="run", help_epilogue=EXAMPLES, help_format="plaintext")
 @app.default
 def run(
     *,
-    brokers: Annotated[str | None, Parameter(alias="-b")] = None,
-    topic: Annotated[tuple[str, ...], Parameter(alias="-t", negative="")] = (),
+    kafka: KafkaFlags | None = None,
+    topic: Annotated[tuple[str, ...], Parameter(alias="-t", negative="", show_default=False)] = (),
     group: Annotated[str | None, Parameter(alias="-g")] = None,
     start: str | None = None,
     output_topic: Annotated[str | None, Parameter(alias="-o")] = None,
@@ -50,7 +50,6 @@ def run(
     until_eof: Switch = False,
     max_alerts: int | None = None,
     dry_run: Switch = False,
-    option: Annotated[tuple[str, ...], Parameter(alias="-X", negative="")] = (),
     config: Config = None,
     packets: PacketFlags | None = None,
     model: ModelFlags | None = None,
@@ -63,8 +62,6 @@ def run(
 
     Parameters
     ----------
-    brokers
-        Bootstrap servers, host:port.
     topic
         Topic to join; may be repeated; ^regex as in librdkafka.
     group
@@ -91,8 +88,6 @@ def run(
         Stop after about so many messages.
     dry_run
         Score, but neither produce nor commit.
-    option
-        Any librdkafka property of the source's cluster, key=value; may be repeated.
     config
         Settings file (TOML or YAML).
     json_
@@ -103,11 +98,10 @@ def run(
 
     overrides: dict[str, dict[str, Any]] = {
         "source": {
-            "brokers": brokers,
+            **(kafka or KafkaFlags()).overrides(),
             "topics": topic or None,
             "group": group,
             "start": start,
-            "options": _options(option) or None,
         },
         "sink": {"brokers": output_brokers, "annotated": output_topic},
         "schemas": dict((packets or PacketFlags()).overrides()),
@@ -126,18 +120,6 @@ def run(
         summary = run_application(settings, stop, note)
     _say(summary, json_)
     return UNFINISHED if summary.unanswered else OK
-
-
-def _options(pairs: tuple[str, ...]) -> dict[str, str]:
-    from space2vec.schemas.errors import ConfigError
-
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"-X {pair}: expected key=value")
-        options[name] = value
-    return options
 
 
 @contextmanager
