@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Limits:
     """Upper bounds for one packet; what exceeds them is refused with a reason.
 
-    The defaults leave an order of magnitude above anything a survey sends: LSST's packets reach 300 kB,
-    its largest cutout is 102 pixels wide, and a ZTF schema takes 26 kB.
+    The defaults leave some five to ten times what any survey sends: LSST's packets reach 300 kB, the widest
+    cutout seen has 129 pixels a side, and the longest schema takes 55 kB. What a record may take as Python
+    objects matters most: up to a hundred times its bytes under real schemas, and thousands under hostile ones.
 
     Attributes
     ----------
@@ -33,10 +34,10 @@ class Limits:
     """
 
     packet_bytes: int = 256 << 20
-    header_bytes: int = 512 << 10
+    header_bytes: int = 256 << 10
     block_bytes: int = 32 << 20
-    record_bytes: int = 16 << 20
+    record_bytes: int = 4 << 20
     record_memory: int = 128 << 20
-    records: int = 1_000_000
-    stamp_bytes: int = 16 << 20
-    stamp_side: int = 1024
+    records: int = 100_000
+    stamp_bytes: int = 4 << 20
+    stamp_side: int = 512

@@ -123,12 +123,10 @@ class PacketReader:
     def _read_block(self, block: Block, header: ContainerHeader) -> Iterator[Alert | PacketError]:
         """Read a block of several records, or a damaged one: where each ends shows only by reading it."""
         start = block.start
+        window = _Window(block, header.writer, self._most_bytes(header.writer))
         for number in range(block.count):
-            stop = min(block.stop, start + self._limits.record_bytes)
             try:
-                if start == block.stop:
-                    raise PacketError(Reason.BAD_RECORD, "the block ends before it")
-                record, length = _decode(block.source[start:stop], header.writer)
+                record, length = window.decode(start)
             except PacketError as error:
                 if block.damage is None:
                     lost = f"record {number + 1} of {block.count} in its block; the rest is lost with it"
@@ -144,6 +142,10 @@ class PacketReader:
         if block.damage is not None:
             raise PacketError(Reason.DAMAGED_CONTAINER, block.damage)
 
+    def _most_bytes(self, writer: WriterSchema) -> int:
+        """Bytes of the largest record of a schema that we are willing to decode."""
+        return min(self._limits.record_bytes, writer.cost.largest(self._limits.record_memory))
+
     def _read_datum(self, packet: Packet) -> Alert | PacketError:
         """Read one datum that must take up all of its bytes."""
         size = packet.stop - packet.start
@@ -155,7 +157,11 @@ class PacketReader:
             layout = self._layout(packet.writer, _branch(packet))
             record = layout.short_cut.read(packet) if layout.short_cut is not None else None
             if record is None:
-                record, length = _decode(packet.body, packet.writer)
+                most = self._most_bytes(packet.writer)
+                if size > most:
+                    detail = f"record of {size} bytes; the limit for its schema is {most}"
+                    raise PacketError(Reason.TOO_LARGE, detail)
+                record, length = _decode(BytesIO(packet.body), packet.writer)
                 if length != size:
                     detail = f"{size - length} of {size} bytes are left over"
                     raise PacketError(Reason.TRAILING_BYTES, detail)
@@ -218,18 +224,62 @@ def _branch(packet: Packet) -> int | None:
     return branch
 
 
-def _decode(datums: bytes, writer: WriterSchema) -> tuple[Any, int]:
-    """Decode the record at the start of some bytes; its length comes back too.
+class _Window:
+    """The part of a block that is being decoded: no record can reach, or cost, beyond it.
+
+    As large as the largest record may be, and moved along only when a record does not fit into what is left
+    of it: so each byte of a block is copied twice at most.
+    """
+
+    def __init__(self, block: Block, writer: WriterSchema, most: int) -> None:
+        self._block = block
+        self._writer = writer
+        self._most = most
+        self._open(block.start)
+
+    def decode(self, start: int) -> tuple[Any, int]:
+        """Decode the record at a position, which follows the one before; its length comes back too.
+
+        Raises
+        ------
+        PacketError
+            ``BAD_RECORD`` or ``TOO_LARGE``.
+        """
+        if start == self._block.stop:
+            raise PacketError(Reason.BAD_RECORD, "the block ends before it")
+        try:
+            return _decode(self._bytes, self._writer)
+        except PacketError:
+            if start == self._start:
+                self._check_end()
+                raise
+        self._open(start)
+        return self.decode(start)
+
+    def _open(self, start: int) -> None:
+        self._start = start
+        self._stop = min(self._block.stop, start + self._most)
+        self._bytes = BytesIO(self._block.source[start : self._stop])
+
+    def _check_end(self) -> None:
+        """Tell a record that runs beyond the window from one that is wrong."""
+        if self._stop < self._block.stop and self._bytes.tell() == self._stop - self._start:
+            detail = f"record of more than {self._most} bytes, the limit for its schema"
+            raise PacketError(Reason.TOO_LARGE, detail) from None
+
+
+def _decode(source: BytesIO, writer: WriterSchema) -> tuple[Any, int]:
+    """Decode the record at a position of some bytes; its length comes back too.
 
     Raises
     ------
     PacketError
         ``BAD_RECORD``.
     """
-    source = BytesIO(datums)
+    start = source.tell()
     try:
-        return fastavro.schemaless_reader(source, writer.parsed, None), source.tell()
+        return fastavro.schemaless_reader(source, writer.parsed, None), source.tell() - start
     except Exception as error:  # noqa: BLE001
         # IndexError, EOFError, UnicodeDecodeError, MemoryError ...: fastavro does not wrap them.
-        detail = f"{type(error).__name__}: {error}"
+        detail = f"wrong at byte {source.tell() - start}: {type(error).__name__}: {error}"
         raise PacketError(Reason.BAD_RECORD, detail[:300]) from None

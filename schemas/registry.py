@@ -143,7 +143,7 @@ class RegistrySchemas:
             if error.code == http.client.NOT_FOUND and question is None:
                 return None
             raise SchemaUnavailable(f"schema registry {self._url}: {error.code} {error.reason}") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise SchemaUnavailable(f"schema registry {self._url}: {error}") from None
         if not isinstance(answer, dict):
             raise SchemaUnavailable(f"schema registry {self._url}: answers {type(answer).__name__}")

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 _DEEPEST_JSON = 100
 _TALLEST_TYPE = 60
-_MOST_NODES = 50_000
+_MOST_NODES = 20_000
 _MOST_FIELDS = 20_000
 _MOST_MEMORY_OF_NO_BYTES = 4 << 20
+_MOST_MEMORY_PER_BYTE = 2000
 _SLOT = 9
 """Bytes of memory that a list takes for each of its values."""
 _OWN_NAMES = frozenset(("union", "error", "record", "array", "map", "enum", "fixed"))
@@ -73,6 +74,8 @@ def check_cost(parsed: Any) -> Cost:
         raise CostlyError(f"{cost.fields} fields and branches once names are written out")
     if cost.base > _MOST_MEMORY_OF_NO_BYTES:
         raise CostlyError(f"a datum of no bytes takes up to {cost.base:.0f} bytes of memory")
+    if cost.rate > _MOST_MEMORY_PER_BYTE:
+        raise CostlyError(f"each byte of a datum takes up to {cost.rate:.0f} bytes of memory")
     return cost
 
 
@@ -97,9 +100,9 @@ class Cost(NamedTuple):
     height: int
     fields: int
 
-    def memory(self, size: int) -> float:
-        """Give the most memory that a datum of some bytes takes, in bytes."""
-        return self.base + self.rate * size
+    def largest(self, memory: int) -> int:
+        """Give the size of the largest datum that is sure to fit into some memory, both in bytes."""
+        return int((memory - self.base) / max(self.rate, 1))
 
 
 # Sizes of CPython's objects; a string's characters take four bytes each if one of them is beyond UCS-2.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
+import fastavro
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -507,7 +509,32 @@ class TestLimits:
         raw = request.getfixturevalue(make)()
         (found,) = PacketReader(made_schemas, limits=Limits(record_bytes=1000)).read(raw)
         assert isinstance(found, PacketError)
-        assert found.reason in (Reason.TOO_LARGE, Reason.BAD_RECORD)
+        assert found.reason is Reason.TOO_LARGE
+
+    def test_record_that_might_take_too_much_memory(self, ztf: Make) -> None:
+        limits = Limits(record_memory=100_000)
+        (found,) = PacketReader(limits=limits, two_ended=False).read(ztf())
+        assert isinstance(found, PacketError)
+        assert found.reason is Reason.TOO_LARGE
+        assert "the limit for its schema" in found.detail
+        (alert,) = PacketReader(limits=limits).read(ztf())
+        assert isinstance(alert, Alert), "nothing is built that could take much"
+
+    def test_records_of_a_block_much_larger_than_a_record_may_be(self) -> None:
+        schema, record = ztf_like({"cutoutScience": STAMP})
+        several, buffer = [record | {"candid": number} for number in range(9)], BytesIO()
+        fastavro.writer(buffer, schema, several, sync_interval=1 << 20)
+        raw = buffer.getvalue()
+        first = next(PacketReader().read(raw))
+        assert isinstance(first, Alert)
+        size = len(first.packet.body)
+        for most in (size, size + 1, 2 * size - 1, 3 * size):
+            alerts = list(PacketReader(limits=Limits(record_bytes=most)).read(raw))
+            assert [alert.alert_id for alert in alerts] == list(range(9))
+        *_, last = PacketReader(limits=Limits(record_bytes=size - 1)).read(raw)
+        assert isinstance(last, PacketError)
+        assert last.reason is Reason.TOO_LARGE
+        assert "record 1 of 9" in last.detail
 
     def test_records(self, container: Make) -> None:
         schema, record = ztf_like({})

@@ -162,7 +162,7 @@ def test_a_table_for_people(alerts: dict[str, bytes], tmp_path: Path, schemas: s
         ("other", {"scored", "degraded", "rejected"}, {None, "unknown_survey"}),
         ("ztf_nostamp", {"rejected"}, {"stamp_missing", "stamp_not_fits"}),
         ("lsst_nostamp", {"rejected"}, {"stamp_missing", "unknown_survey"}),
-        ("corrupt", {"scored", "rejected"}, {None, "damaged_container", "stamp_damaged"}),
+        ("corrupt", {"scored", "rejected"}, {None, "damaged_container", "stamp_damaged", "bad_record"}),
     ],
 )
 def test_real_packets(
