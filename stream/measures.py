@@ -24,6 +24,8 @@ from space2vec.workers.histogram import Histogram
 
 STAGES: Final = ("open", "score", "answer", "commit")
 """Of a batch: packets to stamps; stamps to scores, waiting for its turn included; scores to records; of a commit."""
+WORK: Final = ("open", "answer", "commit")
+"""Stages that the loop's own thread works on."""
 REBALANCES: Final = ("assigned", "revoked", "lost")
 
 _STAGE_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -58,6 +60,8 @@ class Measures:
         By source topic.
     stages : dict of str to Histogram
         Seconds, per stage of :data:`STAGES`.
+    cpu_s : dict of str to float
+        CPU seconds of the loop's thread, per stage of :data:`WORK`.
     alert_age : Histogram
         Seconds from mid-exposure to the commit of the answer.
     end_to_end : Histogram
@@ -76,6 +80,7 @@ class Measures:
     stages: dict[str, Histogram] = field(
         default_factory=lambda: {stage: Histogram(_STAGE_S) for stage in STAGES}
     )
+    cpu_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WORK, 0.0))
     alert_age: Histogram = field(default_factory=lambda: Histogram(_AGE_S))
     end_to_end: Histogram = field(default_factory=lambda: Histogram(_DELAY_S))
     scores: Histogram = field(default_factory=lambda: Histogram(_SCORE))
@@ -99,6 +104,8 @@ class Measures:
         self.count(other.topics)
         for stage in STAGES:
             self.stages[stage].add(other.stages[stage])
+        for stage in WORK:
+            self.cpu_s[stage] += other.cpu_s[stage]
         self.alert_age.add(other.alert_age)
         self.end_to_end.add(other.end_to_end)
         self.scores.add(other.scores)
@@ -152,9 +159,10 @@ class Meter:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time the block."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.thread_time()
         yield
         self.measures.stages[name].observe(time.perf_counter() - began)
+        self.measures.cpu_s[name] += time.thread_time() - cpu_began
 
     def scored(self, submitted: float) -> None:
         """Note that a batch's scores are there, which was submitted at ``submitted`` by ``perf_counter``."""
