@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -29,6 +30,10 @@ os.environ |= {
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 READ_DEADLINE_S = 60.0
+
+# A busy machine is no failure of a property; a test that hangs has pytest's own time limit.
+hypothesis.settings.register_profile("space2vec", deadline=None)
+hypothesis.settings.load_profile("space2vec")
 
 _broker_taken = pytest.StashKey[Broker]()
 _broker_passed_over = pytest.StashKey[list[str]]()
