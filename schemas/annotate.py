@@ -26,7 +26,7 @@ from space2vec.schemas.packet import Framing, Packet, WriterSchema
 from space2vec.schemas.varint import decode_long, encode_long
 from space2vec.schemas.writer_schema import writer_schema
 
-_SCHEMAS_IN_USE = 64
+_SCHEMAS_IN_USE = 16
 _END_OF_ARRAY = b"\x00"
 
 

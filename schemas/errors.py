@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -109,6 +110,14 @@ class PacketError(Space2vecError):
         self.survey = survey
         self.alert_id = alert_id
         self.object_id = object_id
+
+    def detached(self) -> Self:
+        """Forget where it was raised, and give it back: for errors that are kept.
+
+        The frames in its traceback hold the packet and all that was decoded of it.
+        """
+        self.__traceback__ = self.__context__ = None
+        return self
 
     def __str__(self) -> str:
         return (

@@ -159,7 +159,7 @@ class Extractor:
                 stamps[plane], name = self._stamp(record, paths, there)
             except StampError as error:
                 error.survey, error.alert_id, error.object_id = self.profile.survey, alert_id, object_id
-                faults[plane] = error
+                faults[plane] = error.detached()
             else:
                 if plane is Plane.DIFFERENCE:
                     difference_name = name

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """Upper bounds for one packet; what exceeds them is refused with a reason.
 
-    The defaults leave some five to ten times what any survey sends: LSST's packets reach 300 kB, the widest
-    cutout seen has 129 pixels a side, and the longest schema takes 55 kB. What a record may take as Python
+    The defaults leave some five to ten times what any survey sends: LSST's packets reach 300 kB, the longest
+    schema seen takes 55 kB, and its widest cutout has 102 pixels a side (129 elsewhere). What a record may take as Python
     objects matters most: up to a hundred times its bytes under real schemas, and thousands under hostile ones.
 
     Attributes
@@ -31,6 +31,9 @@ class Limits:
         A cutout's FITS, once inflated: planes after the first included.
     stamp_side : int
         Rows or columns of a cutout, in pixels.
+    pixel_bytes : int
+        Pixels of all cutouts of a container, whose reader may hold them all; four times the container's own
+        size where that is more.
     """
 
     packet_bytes: int = 256 << 20
@@ -40,4 +43,5 @@ class Limits:
     record_memory: int = 128 << 20
     records: int = 100_000
     stamp_bytes: int = 4 << 20
-    stamp_side: int = 512
+    stamp_side: int = 256
+    pixel_bytes: int = 64 << 20

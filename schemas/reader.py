@@ -23,7 +23,7 @@ from space2vec.schemas.varint import decode_long
 from space2vec.schemas.writers import WriterSchemas, writer_schemas
 
 _CONFLUENT_HEADER = 5
-_SCHEMAS_IN_USE = 64
+_SCHEMAS_IN_USE = 16
 
 
 class PacketReader:
@@ -59,7 +59,7 @@ class PacketReader:
         self._survey = self._profiles[survey] if survey is not None else None
         self._headers = HeaderReader(limits)
         self._two_ended = two_ended
-        self._layout = lru_cache(_SCHEMAS_IN_USE)(self._work_out)
+        self._layouts = lru_cache(_SCHEMAS_IN_USE)(self._work_out)
 
     def read(self, raw: bytes) -> Iterator[Alert | PacketError]:
         """Open one message, or a file's content.
@@ -87,7 +87,7 @@ class PacketReader:
                 detail = f"{len(raw)} bytes; the limit is {self._limits.packet_bytes}"
                 raise PacketError(Reason.TOO_LARGE, detail)
             if raw.startswith(MAGIC):
-                yield from self._read_container(raw)
+                yield from self._within_pixels(self._read_container(raw), len(raw))
             elif raw[0] == 0 and len(raw) > _CONFLUENT_HEADER:
                 yield self._read_confluent(raw)
             else:
@@ -97,7 +97,7 @@ class PacketReader:
                     "framing (00 and a schema id)",
                 )
         except PacketError as error:
-            yield error
+            yield error.detached()
 
     def _read_confluent(self, raw: bytes) -> Alert | PacketError:
         schema_id = int.from_bytes(raw[1:_CONFLUENT_HEADER], "big")
@@ -119,6 +119,19 @@ class PacketReader:
                 )
             else:
                 yield from self._read_block(block, header)
+
+    def _within_pixels(
+        self, found: Iterator[Alert | PacketError], size: int
+    ) -> Iterator[Alert | PacketError]:
+        """Stop where the cutouts so far are out of proportion: bombs, small by themselves."""
+        most = left = max(self._limits.pixel_bytes, 4 * size)
+        for one in found:
+            if isinstance(one, Alert):
+                left -= sum(stamp.nbytes for stamp in one.stamps.values())
+                if left < 0:
+                    detail = f"cutouts of more than {most} bytes; the rest of the container is not read"
+                    raise PacketError(Reason.TOO_LARGE, detail)
+            yield one
 
     def _read_block(self, block: Block, header: ContainerHeader) -> Iterator[Alert | PacketError]:
         """Read a block of several records, or a damaged one: where each ends shows only by reading it."""
@@ -154,7 +167,7 @@ class PacketReader:
             return PacketError(Reason.TOO_LARGE, detail)
         layout = None
         try:
-            layout = self._layout(packet.writer, _branch(packet))
+            layout = self._layout(packet)
             record = layout.short_cut.read(packet) if layout.short_cut is not None else None
             if record is None:
                 most = self._most_bytes(packet.writer)
@@ -169,16 +182,22 @@ class PacketReader:
         except PacketError as error:
             if layout is not None:
                 layout.identify(error, packet)
-            return error
+            return error.detached()
 
     def _alert(self, record: Any, packet: Packet) -> Alert | PacketError:
         try:
-            return self._layout(packet.writer, _branch(packet)).extractor.alert(record, packet)
+            return self._layout(packet).extractor.alert(record, packet)
         except PacketError as error:
-            return error
+            return error.detached()
 
-    def _work_out(self, writer: WriterSchema, branch: int | None) -> _Layout:
-        """Find the survey's profile, and what of it the schema has."""
+    def _layout(self, packet: Packet) -> _Layout:
+        found = self._layouts(packet.writer, _branch(packet))
+        if isinstance(found, PacketError):
+            raise PacketError(found.reason, found.detail)
+        return found
+
+    def _work_out(self, writer: WriterSchema, branch: int | None) -> _Layout | PacketError:
+        """Find the survey's profile, and what of it the schema has; or why that cannot be done."""
         tree = SchemaTree(writer.parsed)
         top = writer.parsed if branch is None else writer.parsed[branch]
         present: dict[str, bool] = {}
@@ -189,7 +208,7 @@ class PacketReader:
         except PacketError as error:
             if not holds_bytes(writer.schema):
                 error.detail += "; and no field could hold a cutout"
-            raise
+            return error.detached()
         extractor = Extractor(profile, present, self._limits)
         short_cut = TwoEndedReader.compile(writer, extractor) if self._two_ended else None
         return _Layout(extractor, short_cut)

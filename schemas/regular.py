@@ -22,6 +22,8 @@ from space2vec.schemas.varint import decode_long, encode_long
 
 _LONGEST_STRING = 127
 """Characters of the longest string that is matched, and that in ASCII."""
+_LONGEST_EXPRESSION = 200_000
+"""Characters of the longest expressions that are made for one reader: those of real schemas have a third."""
 _TWO_BYTE_LENGTH = 64
 """Characters from which on a string's length takes two bytes."""
 
@@ -158,9 +160,9 @@ class RegularReader:
         try:
             for field in fields:
                 compiler.add(field["type"], (field["name"],), 0)
+            compiler.close(None)
         except _IrregularError:
             return None
-        compiler.close(None)
         return cls(compiler.segments, compiler.records)
 
     def may_begin(self, source: bytes, start: int, stop: int) -> bool:
@@ -211,6 +213,7 @@ class _Compiler:
         self._pattern: list[str] = []
         self._leaves: list[_Leaf] = []
         self._groups = 0
+        self._length = 0
 
     def add(self, kind: Any, path: _Path, parent: int) -> None:
         """Append one field's type: as it is, or in a union with null."""
@@ -234,7 +237,7 @@ class _Compiler:
                 else self._flat("string") + self._flat(kind["values"])
             )
             self._add_group(_either(null, value, "()"))
-            self.close(_Array(_compiled(one)))
+            self.close(_Array(self._compiled(one)))
         elif wanted:
             if name not in _DECODERS:
                 raise _IrregularError
@@ -245,9 +248,15 @@ class _Compiler:
 
     def close(self, then: _Bytes | _Array | None) -> None:
         """End the segment."""
-        match = _compiled("".join(self._pattern))
+        match = self._compiled("".join(self._pattern))
         self.segments.append(_Segment(match, tuple(self._leaves), self._groups, then))
         self._pattern, self._leaves, self._groups = [], [], 0
+
+    def _compiled(self, pattern: str) -> _Match:
+        self._length += len(pattern)
+        if self._length > _LONGEST_EXPRESSION:
+            raise _IrregularError
+        return re.compile(pattern.encode("ascii"), re.DOTALL).match
 
     def _add_record(self, kind: _Record, path: _Path, parent: int) -> None:
         self.records.append((parent, path[-1]))
@@ -279,10 +288,6 @@ class _Compiler:
         if name not in _EXPRESSIONS:
             raise _IrregularError
         return _EXPRESSIONS[name]
-
-
-def _compiled(pattern: str) -> _Match:
-    return re.compile(pattern.encode("ascii"), re.DOTALL).match
 
 
 def _type_name(kind: Any) -> str:

@@ -1,9 +1,9 @@
 """Refuse schemas that make a decoder run away: what is built must be paid for by bytes read.
 
 A container brings its own schema, so the schema is hostile input too. A recursive type makes fastavro
-recurse until the process dies (no exception, a segmentation fault); records of nothing but nulls, nested or
-in an array with a count of 2**60, build values for ever out of no bytes at all; an array of records of one
-boolean takes 240 bytes of memory for each byte of the datum.
+recurse until the process dies (no exception, a segmentation fault); records of nothing but nulls, nested, in
+an array with a count of 2**60 or a hundred thousand to a container, build values for ever out of no bytes at
+all; an array of records of one boolean takes 240 bytes of memory for each byte of the datum.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 _DEEPEST_JSON = 100
 _TALLEST_TYPE = 60
-_MOST_NODES = 20_000
-_MOST_FIELDS = 20_000
-_MOST_MEMORY_OF_NO_BYTES = 4 << 20
+_MOST_NODES = 15_000
+_MOST_FIELDS = 15_000
+_MOST_BRANCHES = 30
+"""Of a union at the top, which fastavro looks through anew for each datum."""
 _MOST_MEMORY_PER_BYTE = 2000
+_MOST_MEMORY_FOR_NOTHING = 16 << 10
 _SLOT = 9
 """Bytes of memory that a list takes for each of its values."""
 _OWN_NAMES = frozenset(("union", "error", "record", "array", "map", "enum", "fixed"))
@@ -67,15 +69,19 @@ def check_cost(parsed: Any) -> Cost:
         If it is recursive, too deep or too wide once every name is written out, has array items of no bytes,
         or a type that is named like one of Avro's own.
     """
+    if isinstance(parsed, list) and len(parsed) > _MOST_BRANCHES:
+        raise CostlyError(f"a union of {len(parsed)} types at the top")
     cost = _Costs().of(parsed)
     if cost.height > _TALLEST_TYPE:
         raise CostlyError(f"types nested deeper than {_TALLEST_TYPE}")
     if cost.fields > _MOST_FIELDS:
         raise CostlyError(f"{cost.fields} fields and branches once names are written out")
-    if cost.base > _MOST_MEMORY_OF_NO_BYTES:
-        raise CostlyError(f"a datum of no bytes takes up to {cost.base:.0f} bytes of memory")
     if cost.rate > _MOST_MEMORY_PER_BYTE:
         raise CostlyError(f"each byte of a datum takes up to {cost.rate:.0f} bytes of memory")
+    if cost.excess > _MOST_MEMORY_FOR_NOTHING:
+        raise CostlyError(
+            f"a datum takes up to {cost.excess:.0f} bytes of memory that no bytes of it pay for"
+        )
     return cost
 
 
@@ -88,6 +94,8 @@ class Cost(NamedTuple):
         Bytes of the smallest datum.
     base, rate : float
         A datum of ``n`` bytes takes at most ``base + rate * n`` bytes of memory.
+    excess : float
+        Arrays and maps left out, the most that a datum takes beyond what each byte may cost: fields of no bytes.
     height : int
         Levels of types within types.
     fields : int
@@ -97,6 +105,7 @@ class Cost(NamedTuple):
     least: int
     base: float
     rate: float
+    excess: float
     height: int
     fields: int
 
@@ -105,16 +114,21 @@ class Cost(NamedTuple):
         return int((memory - self.base) / max(self.rate, 1))
 
 
+def _one(least: int, base: float, rate: float) -> Cost:
+    """Cost of a value that holds no others."""
+    return Cost(least, base, rate, base - _MOST_MEMORY_PER_BYTE * least, 1, 1)
+
+
 # Sizes of CPython's objects; a string's characters take four bytes each if one of them is beyond UCS-2.
 _LEAVES = {
-    "null": Cost(0, 0, 0, 1, 1),
-    "boolean": Cost(1, 0, 0, 1, 1),
-    "int": Cost(1, 32, 0, 1, 1),
-    "long": Cost(1, 32, 0, 1, 1),
-    "float": Cost(4, 24, 0, 1, 1),
-    "double": Cost(8, 24, 0, 1, 1),
-    "bytes": Cost(1, 40, 1, 1, 1),
-    "string": Cost(1, 80, 4, 1, 1),
+    "null": _one(0, 0, 0),
+    "boolean": _one(1, 0, 0),
+    "int": _one(1, 32, 0),
+    "long": _one(1, 32, 0),
+    "float": _one(4, 24, 0),
+    "double": _one(8, 24, 0),
+    "bytes": _one(1, 40, 1),
+    "string": _one(1, 80, 4),
 }
 
 
@@ -134,16 +148,16 @@ class _Costs:
             case "record" | "error":
                 self._named[kind["name"]] = cost = self._record(kind)
             case "array":
-                cost = _repeated(self._branches(kind["items"]), 56, Cost(0, _SLOT, 0, 0, 0))
+                cost = _repeated(self._branches(kind["items"]), 56, _one(0, _SLOT, 0))
             case "map":
                 key = _LEAVES["string"]
                 # A dictionary's entry: at most 5/3 of 24 bytes and an index.
                 cost = _repeated(self._branches(kind["values"]), 64, key._replace(base=key.base + 100))
             case "fixed":
                 size = int(kind["size"])
-                self._named[_own_name(kind)] = cost = Cost(size, 40, 1, 1, 1)
+                self._named[_own_name(kind)] = cost = _one(size, 40, 1)
             case "enum":
-                self._named[_own_name(kind)] = cost = Cost(1, 0, 0, 1, 1)
+                self._named[_own_name(kind)] = cost = _one(1, 0, 0)
             case inner:
                 cost = self.of(inner)
         return cost
@@ -153,17 +167,23 @@ class _Costs:
         if not isinstance(kind, list):
             return [self.of(kind)]
         branches = [self.of(branch) for branch in kind]
-        return [cost._replace(least=1 + cost.least, height=1 + cost.height) for cost in branches]
+        paid = _MOST_MEMORY_PER_BYTE
+        return [
+            cost._replace(least=1 + cost.least, excess=cost.excess - paid, height=1 + cost.height)
+            for cost in branches
+        ]
 
     def _record(self, kind: dict[str, Any]) -> Cost:
         name = _own_name(kind)
         self._open.add(name)
         fields = [self.of(field["type"]) for field in kind["fields"]]
         self._open.discard(name)
+        own = _dict_bytes(len(fields))
         return Cost(
             sum(field.least for field in fields),
-            _dict_bytes(len(fields)) + sum(field.base for field in fields),
+            own + sum(field.base for field in fields),
             max((field.rate for field in fields), default=0),
+            own + sum(field.excess for field in fields),
             1 + max((field.height for field in fields), default=0),
             1 + sum(field.fields for field in fields),
         )
@@ -174,6 +194,7 @@ def _union(branches: list[Cost]) -> Cost:
         min((branch.least for branch in branches), default=1),
         max((branch.base for branch in branches), default=0),
         max((branch.rate for branch in branches), default=0),
+        max((branch.excess for branch in branches), default=0),
         max((branch.height for branch in branches), default=1),
         1 + sum(branch.fields for branch in branches),
     )
@@ -188,7 +209,8 @@ def _repeated(branches: list[Cost], empty: int, beside: Cost) -> Cost:
         ((one.base + beside.base) / (one.least + beside.least) for one in branches),
         default=0,
     )
-    return Cost(1, empty, dearest + max(value.rate, beside.rate), 1 + value.height, 1 + value.fields)
+    rate = dearest + max(value.rate, beside.rate)
+    return Cost(1, empty, rate, empty - _MOST_MEMORY_PER_BYTE, 1 + value.height, 1 + value.fields)
 
 
 def _own_name(kind: dict[str, Any]) -> str:

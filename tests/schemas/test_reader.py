@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from space2vec.schemas.alert import Alert, Plane
 from space2vec.schemas.container import container_header
-from space2vec.schemas.errors import PacketError, Reason, SchemaUnavailable
+from space2vec.schemas.errors import PacketError, Reason, SchemaUnavailable, StampError
 from space2vec.schemas.limits import Limits
 from space2vec.schemas.packet import Framing, WriterSchema
 from space2vec.schemas.profiles import Profiles
@@ -546,6 +546,48 @@ class TestLimits:
         (alert,) = PacketReader(limits=Limits(stamp_side=62)).read(ztf())
         assert isinstance(alert, Alert)
         assert {fault.reason for fault in alert.faults.values()} == {Reason.STAMP_TOO_LARGE}
+
+    def test_cutouts_of_a_container(self, container: Make) -> None:
+        zipped = gzip.compress(fits(np.zeros((63, 63), np.float32)), mtime=0)
+        schema, record = ztf_like(dict.fromkeys(("cutoutScience", "cutoutTemplate"), zipped))
+        raw = container(schema, *[record] * 20, codec="deflate")
+        most = 5 * 2 * 63 * 63 * 4
+        assert most > 4 * len(raw)
+        *alerts, last = PacketReader(limits=Limits(pixel_bytes=most)).read(raw)
+        assert [type(alert) for alert in alerts] == [Alert] * 5
+        assert isinstance(last, PacketError)
+        assert last.reason is Reason.TOO_LARGE
+        assert len(list(PacketReader().read(raw))) == 20
+
+
+def test_a_schema_is_worked_out_once_though_it_fits_no_survey(
+    container: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matched = []
+    match = Profiles.match
+
+    def counted(self: Profiles, present: Any) -> Any:
+        matched.append(present)
+        return match(self, present)
+
+    monkeypatch.setattr(Profiles, "match", counted)
+    schema = {"type": "record", "name": "x", "fields": [{"name": "picture", "type": "bytes"}]}
+    first, second, third = PacketReader().read(container(schema, *[{"picture": b""}] * 3))
+    assert isinstance(first, PacketError)
+    assert str(first) == str(second) == str(third)
+    assert first is not second
+    assert len(matched) == 1
+
+
+@pytest.mark.parametrize("two_ended", [True, False])
+def test_errors_do_not_keep_the_packet_alive(ztf: Make, triplet: Any, two_ended: bool) -> None:
+    reader = PacketReader(two_ended=two_ended)
+    good = ztf(triplet())
+    (alert,) = reader.read(ztf((*triplet()[:2], None)))
+    assert isinstance(alert, Alert)
+    kept = [alert.faults[Plane.DIFFERENCE], *reader.read(good[:-9000]), *reader.read(good[:900])]
+    assert [type(error) for error in kept] == [StampError, PacketError, PacketError]
+    assert all(error.__traceback__ is error.__context__ is None for error in kept)
 
 
 SMALL = np.ones((3, 8, 8), np.float32)

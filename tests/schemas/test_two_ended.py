@@ -289,3 +289,10 @@ class TestRegularReader:
             RegularReader.compile(SchemaTree({"type": "record", "name": "r", "fields": fields}), fields, ())
             is None
         )
+
+    @pytest.mark.parametrize("kind", ["string", {"type": "array", "items": "string"}])
+    def test_gives_up_on_more_strings_than_an_expression_should_have(self, kind: Any) -> None:
+        fields = [{"name": f"f{i}", "type": kind} for i in range(200)]
+        parsed = fastavro.parse_schema({"type": "record", "name": "x", "fields": fields})
+        assert RegularReader.compile(SchemaTree(parsed), parsed["fields"], ()) is None
+        assert RegularReader.compile(SchemaTree(parsed), parsed["fields"][:20], ()) is not None

@@ -117,6 +117,11 @@ HOSTILE = {
     "map of records of many nulls": record(
         field("m", {"type": "map", "values": record(*(field(f"n{i}", "null") for i in range(100)), name="w")})
     ),
+    "records of nulls": record(*(field(f"n{i}", "null") for i in range(1000))),
+    "records of nulls beside a byte": record(
+        field("b", "boolean"), *(field(f"n{i}", "null") for i in range(1000))
+    ),
+    "many types at the top": [record(field("candid", "long"), name=f"alert{i}") for i in range(100)],
     "records that double": doubling(40),
     "records nested by name": chain(4000),
     "arrays nested": nested(70),
@@ -135,6 +140,10 @@ def test_refuses_schemas_that_run_away(schema: Any) -> None:
 ALLOWED = {
     "arrays of arrays": record(field("a", array(array("int")))),
     "a null field": record(field("n", "null")),
+    "many nullable fields": record(*(field(f"n{i}", ["null", "double"]) for i in range(1500))),
+    "a large record that may be null": record(
+        field("r", ["null", record(*(field(f"n{i}", "double") for i in range(1500)), name="large")])
+    ),
     "an empty record": record(field("r", record(name="empty"))),
     "a type used often": record(field("a", record(field("i", "int"), name="x")), field("b", array("x"))),
     "array of nullable": record(field("a", array(["null", "int"]))),
