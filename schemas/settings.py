@@ -136,6 +136,21 @@ class MetricsSettings(_Section):
     )
 
 
+class DashboardSettings(_Section):
+    """The page to look at."""
+
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; any but this machine's own needs a token"
+    )
+    port: int = Field(8321, ge=0, le=65535, description="port to listen on; 0: any")
+    token: SecretStr | None = Field(
+        None,
+        description="what to show before the page is shown, at least 16 characters; token_file: its file",
+    )
+    keep: int = Field(2000, gt=0, description="alerts to hold: the newest")
+    keep_bytes: int = Field(192 << 20, gt=0, description="most memory to hold them in, in bytes")
+
+
 class Settings(_Section):
     """Everything that ``space2vec run`` needs."""
 
@@ -146,6 +161,7 @@ class Settings(_Section):
     ray: RaySettings = RaySettings()
     stream: StreamSettings = StreamSettings()
     metrics: MetricsSettings = MetricsSettings()
+    dashboard: DashboardSettings = DashboardSettings()
 
     @property
     def one_cluster(self) -> bool:

@@ -28,6 +28,7 @@ VERBS: Final = {
     "publish": "Publish the packets of archives to a topic, with the gaps they had.",
     "simulate": "Publish simulated alerts to Kafka, or write them to files.",
     "demo": "See it all run: broker, simulated alerts, classifier, and the accounts.",
+    "dashboard": "Serve a page that shows the stream: rate, lag, candidates, the rejected.",
     "broker": "Start a Kafka broker for development.",
     "doctor": "Check what a run needs: Kafka, Ray, GPU, model; one line each.",
     "model": "Verify model bundles: files, digests, golden vectors.",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
+from confluent_kafka import Message as KafkaMessage
 
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings
@@ -16,6 +17,19 @@ _CALL_S = 30.0
 
 Spans = Mapping[Partition, tuple[int, int]]
 """Per partition, the offsets to read from and up to."""
+
+
+def message_of(kafka: KafkaMessage) -> Message:
+    """What Kafka's client hands out, as the message that we pass on."""
+    kind, timestamp = kafka.timestamp()
+    return Message(
+        Partition(kafka.topic(), kafka.partition()),
+        kafka.offset(),
+        kafka.value() or b"",
+        kafka.key(),
+        timestamp if kind else None,
+        tuple(kafka.headers() or ()),
+    )
 
 
 class TopicReader:
@@ -87,16 +101,7 @@ class TopicReader:
                     raise KafkaError(f"{partition}: {error.str()}")
                 end = left.get(partition, 0)
                 if error is None and offset < end:
-                    kind, timestamp = kafka.timestamp()
-                    headers = tuple(kafka.headers() or ())
-                    yield Message(
-                        partition,
-                        offset,
-                        kafka.value() or b"",
-                        kafka.key(),
-                        timestamp if kind else None,
-                        headers,
-                    )
+                    yield message_of(kafka)
                 if error is not None or offset >= end - 1:
                     left.pop(partition, None)
         self._consumer.unassign()
