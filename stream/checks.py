@@ -97,6 +97,8 @@ def _gpu(settings: Settings) -> Finding:
     from space2vec.workers.backends import cuda_devices
 
     count = cuda_devices()
+    if count and find_spec("torch") is None:
+        return Finding("gpu", State.NOTE, f"{count} visible, but torch is not installed: space2vec[cuda]")
     if count:
         import torch
 

@@ -73,8 +73,12 @@ def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1) -> Back
         raise ModelError("device cuda: this process sees no CUDA device")
     if visible:
         # Not at the top: torch takes seconds and 300 MB, and the CPU path does without.
-        from space2vec.workers.torch_backend import TorchBackend
-
+        try:
+            from space2vec.workers.torch_backend import TorchBackend
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                "a CUDA device is visible, but torch is not installed: pip install 'space2vec[cuda]', or take the CPU"
+            ) from error
         return TorchBackend(bundle, "cuda", threads)
     return OnnxBackend(bundle, threads)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -171,3 +172,13 @@ def test_pickled_weights_are_refused(bundle_copy: Bundle) -> None:
     (bundle_copy.path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match=r"weights\.safetensors"):
         TorchBackend(load_bundle(bundle_copy.path), "cpu")
+
+
+def test_a_gpu_without_torch_is_told_not_worked_around(
+    made_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "cuda_devices", lambda: 1)
+    monkeypatch.setitem(sys.modules, "space2vec.workers.torch_backend", None)
+    with pytest.raises(ModelError, match=r"torch is not installed: pip install 'space2vec\[cuda\]'"):
+        open_backend(made_bundle)
+    assert open_backend(made_bundle, "cpu").device == "cpu"
