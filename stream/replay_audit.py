@@ -51,7 +51,7 @@ def audit_replay(settings: Settings, to: str) -> list[Account]:
 
 
 def _audit_topic(settings: Settings, topic: str) -> list[Account]:
-    reader = TopicReader(sink_cluster(settings.sink, settings.source))
+    reader = TopicReader(sink_cluster(settings.sink, settings.source), settings.source.group)
     accounts: dict[str, Account] = {}
     tallies: dict[str, Tally] = {}
     try:

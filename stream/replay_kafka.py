@@ -109,7 +109,8 @@ class KafkaDestination:
 
     @contextmanager
     def _reader(self) -> Iterator[TopicReader]:
-        reader = TopicReader(sink_cluster(self.settings.sink, self.settings.source))
+        cluster = sink_cluster(self.settings.sink, self.settings.source)
+        reader = TopicReader(cluster, self.settings.source.group)
         try:
             yield reader
         finally:

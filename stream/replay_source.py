@@ -145,6 +145,7 @@ class ArchiveSource:
             self.partition,
             member.number,
             member.packet,
+            member.name.encode("utf-8", "surrogateescape"),
             timestamp_ms=int(member.mtime * 1000) or None,
             headers=((PROVENANCE, json.dumps(told).encode()),),
         )

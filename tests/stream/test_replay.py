@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
@@ -285,40 +284,56 @@ def test_an_archive_cut_off_is_replayed_as_far_as_it_goes(
 # -- as the user has it ------------------------------------------------------------------------------------------
 
 
+KILLED = """
+import os, signal, sys, threading
+from space2vec.stream import replay_folder, replay_manifest
+from space2vec.stream.cli import run_command
+
+wait, after = int(sys.argv[1]), float(sys.argv[2])
+replay_folder.PART_MEMBERS = 64
+replace, writes = replay_manifest.replace_file, 0
+
+def killing(path, content):
+    global writes
+    writes += 1
+    if writes == wait:
+        threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    if wait and writes > wait + 3:
+        threading.Event().wait()  # so it cannot be through before it is killed, however fast the machine
+    replace(path, content)
+
+replay_manifest.replace_file = killing
+sys.exit(run_command(sys.argv[3:]))
+"""
+
+
+@pytest.mark.timeout(280)
 def test_killed_at_random_and_begun_again(tmp_path: Path, make_alerts) -> None:
     """A thousand alerts, one in a hundred damaged, kill -9 four times: the same files as undisturbed."""
-    from space2vec.stream.replay_folder import PART_MEMBERS
-
     sent = make_alerts(ztf=200, poison=2)
     packets = [sent[i % len(sent)].packet for i in range(1010)]
     archive_of(tmp_path / "night.tar.gz", packets)
-    assert PART_MEMBERS == 4096
-    run = (
-        "import sys; from space2vec.stream import replay_folder; replay_folder.PART_MEMBERS = 64; "
-        "from space2vec.stream.cli import run_command; sys.exit(run_command(sys.argv[1:]))"
-    )
 
-    def command(out: str) -> list[str]:
+    def call(out: str, wait: int = 0, after: float = 0.0) -> tuple[int, str]:
         verb = ["replay", str(tmp_path / "night.tar.gz"), "--to", f"parquet:{tmp_path / out}", "--json"]
-        return [sys.executable, "-c", run, *verb]
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(wait), str(after), *verb],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done.returncode, done.stdout
 
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    calm = subprocess.run(command("calm"), env=env, capture_output=True, text=True, check=True, timeout=120)
-    noise, kills = random.Random(5), 0
-    manifests = tmp_path / "out/manifests"
-    while kills < 4:
-        before = _parts(manifests)
-        process = subprocess.Popen(command("out"), env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        wanted = before + noise.randint(0, 1)
-        while process.poll() is None and _parts(manifests) <= wanted:
-            time.sleep(0.005)
-        time.sleep(noise.random() * 0.05)
-        assert process.poll() is None, "it was through before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        kills += 1
-    last = subprocess.run(command("out"), env=env, capture_output=True, text=True, check=True, timeout=120)
-    told, expected = json.loads(last.stdout), json.loads(calm.stdout)
+    code, calm = call("calm")
+    assert code == OK
+    noise = random.Random(5)
+    for _ in range(4):
+        assert call("out", noise.randint(1, 5), noise.random() * 0.02) == (-signal.SIGKILL, "")
+    code, last = call("out")
+    assert code == OK
+    told, expected = json.loads(last), json.loads(calm)
     assert 0 < told["fresh"] < 1010
     for name in ("alerts", "scored", "degraded", "rejected", "reasons", "done"):
         assert told[name] == expected[name]
@@ -326,12 +341,6 @@ def test_killed_at_random_and_begun_again(tmp_path: Path, make_alerts) -> None:
     names = files_of(tmp_path / "out")
     assert {n: c for n, c in names.items() if ".draft" not in n} == files_of(tmp_path / "calm")
     assert run_command(["audit", "--replay", f"parquet:{tmp_path / 'out'}"]) == OK
-
-
-def _parts(manifests: Path) -> int:
-    for path in manifests.glob("*.json"):
-        return len(json.loads(path.read_text())["parts"])
-    return 0
 
 
 def test_scores_are_those_of_score(tmp_path: Path, make_alerts, capsys: Capture) -> None:
