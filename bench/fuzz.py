@@ -28,6 +28,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -39,6 +40,8 @@ from fuzz_mutations import Mutator, good_packets
 from fuzz_target import Target
 from rich.progress import Progress
 
+from space2vec.schemas.alert import Alert
+from space2vec.schemas.reader import PacketReader
 from space2vec.workers.quality import Status
 
 MOST_MIB = 256
@@ -46,6 +49,8 @@ _SAFETY = 2 << 30
 _LIFE = 10_000
 """Packets that a child reads before the next takes over."""
 _REPORT = 200
+_REAL = 300
+"""Real packets to begin with, at most."""
 _ANSWERED = frozenset((Status.SCORED, Status.DEGRADED))
 
 
@@ -99,6 +104,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.only is not None:
         return only(args)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = time.monotonic()
     findings = Fuzz(args).run()
     told = {"bench": "fuzz", "seed": args.seed} | findings.told()
@@ -120,7 +126,17 @@ class Fuzz:
         self._spawn = multiprocessing.get_context("spawn")
 
     def run(self) -> Findings:
+        """Give what was found, after an interrupt what was found until then."""
         running: dict[Connection, Child] = {}
+        try:
+            self._run(running)
+        except KeyboardInterrupt:
+            print("interrupted: the rest is left out", file=sys.stderr)
+        for child in running.values():
+            child.process.kill()
+        return self._findings
+
+    def _run(self, running: dict[Connection, Child]) -> None:
         with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
             bar = progress.add_task("packets", total=self._args.count)
             while self._todo or running:
@@ -135,7 +151,6 @@ class Fuzz:
                         del running[child.results]
                         self._bury(child)
                 progress.update(bar, completed=self._findings.packets)
-        return self._findings
 
     def _bury(self, child: Child) -> None:
         child.process.join()
@@ -172,6 +187,8 @@ class Child:
 
 def feed(args: argparse.Namespace, numbers: range, at: Any, results: Connection) -> None:
     """Read packets of some numbers; report now and then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
     mutator, target = Mutator(corpus(args.packets)), Target()
     for raw in good_packets(84):
         target.feed(raw)
@@ -201,14 +218,18 @@ def feed(args: argparse.Namespace, numbers: range, at: Any, results: Connection)
 
 
 def corpus(folder: Path | None) -> list[bytes]:
-    """Made packets, and real ones: as many of each."""
+    """Made packets, and real ones where there is a folder of them."""
     if folder is None:
         return good_packets(84)
-    files = sorted(path for path in folder.rglob("*.avro") if path.stat().st_size < 1 << 20)
-    if not files:
-        raise SystemExit(f"{folder}: no packets in it")
-    real = [path.read_bytes() for path in Random(1).sample(files, min(len(files), 300))]
-    return good_packets(84) + [raw for raw in real if raw]
+    reader, real = PacketReader(), []
+    for path in Random(1).sample(files := sorted(folder.rglob("*.avro")), len(files)):
+        if path.stat().st_size < 1 << 20 and isinstance(next(reader.read(path.read_bytes()), None), Alert):
+            real.append(path.read_bytes())
+        if len(real) == _REAL:
+            break
+    if not real:
+        raise SystemExit(f"{folder}: no packet that can be read in it")
+    return good_packets(84) + real
 
 
 def reset_peak() -> None:
