@@ -52,6 +52,9 @@ class SinkSettings(ClusterSettings):
         "{survey}-classifications", description="topic of classification records; empty: none"
     )
     rejected: str = Field("{survey}-rejected", description="dead-letter topic")
+    shadow: str = Field(
+        "{survey}-shadow", description="topic of the shadow's classification records; empty: none"
+    )
     ledger: str = Field("space2vec-ledger", description="topic of the ledger; empty: none")
     partitions: int = Field(8, gt=0, description="partitions of output topics that we create")
     replication: int = Field(
@@ -84,6 +87,13 @@ class ModelSettings(_Section):
     """What scores the alerts."""
 
     bundle: str = Field("core", description="a shipped bundle's name, or a folder")
+    also: tuple[str, ...] = Field(
+        (), description="further bundles: each adds an annotation and a classification record to every alert"
+    )
+    shadow: str = Field(
+        "",
+        description="a bundle on trial: its scores go to sink.shadow and the metrics, never to alerts; empty: none",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the network runs; asserted at start"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from space2vec.schemas.settings import Settings
 from space2vec.stream.actor_status import StatusCalls
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
+from space2vec.stream.lineup import Served, start_lineup
 from space2vec.stream.measures import Load, Measures
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_runtime import ray_runtime
@@ -24,6 +26,7 @@ from space2vec.stream.seated_source import make_seats
 from space2vec.stream.source_topics import source_partitions
 
 if TYPE_CHECKING:
+    from space2vec.workers.bundle import Bundle
     from space2vec.workers.classifier import ClassifierStatus
 
 log = structlog.get_logger()
@@ -42,7 +45,7 @@ class Summary:
     ``unanswered`` counts messages that a drain had to leave; they are not committed, so whoever
     comes next answers them. ``restarts`` counts stream workers that had to be replaced,
     ``classifier_restarts`` classifiers. ``loads`` and ``classifiers`` have an entry per actor, ``None`` while it
-    does not serve.
+    does not serve. ``bundles`` are those that serve, each with whether it is a shadow.
     """
 
     counts: Counts
@@ -53,6 +56,7 @@ class Summary:
     loads: tuple[Load | None, ...] = ()
     classifiers: tuple[ClassifierStatus | None, ...] = ()
     classifier_restarts: int = 0
+    bundles: tuple[tuple[Bundle, bool], ...] = ()
 
 
 @dataclass
@@ -73,10 +77,15 @@ class _Seat:
     restarts: int = 0
     free_at: float = 0.0
     heard: float = 0.0
+    models: tuple[tuple[str, bool], ...] = ()
+    in_use: frozenset[str] | None = None  # until the worker has told
 
 
 def run_application(
-    settings: Settings, stop: Event, on_status: Callable[[Summary], None] = lambda _: None
+    settings: Settings,
+    stop: Event,
+    on_status: Callable[[Summary], None] = lambda _: None,
+    reload: Callable[[], Settings | None] = lambda: None,
 ) -> Summary:
     """Run the service until ``stop``, the end of the source, or the number of alerts asked for.
 
@@ -88,6 +97,8 @@ def run_application(
         Set by the caller to drain and return.
     on_status : callable
         Called about twice a second.
+    reload : callable
+        Asked as often; settings that it gives say which models shall serve from then on.
 
     Raises
     ------
@@ -99,16 +110,19 @@ def run_application(
         log.warning(
             "more stream workers than partitions", workers=settings.ray.workers, partitions=len(partitions)
         )
-    with ray_runtime(settings.ray):
-        return _Application(settings, partitions, on_status).run(stop)
+    models = 1 + len(settings.model.also) + bool(settings.model.shadow)
+    with ray_runtime(settings.ray, models):
+        return _Application(settings, partitions, on_status, reload).run(stop)
 
 
 class _Application:
     def __init__(
-        self, settings: Settings, partitions: frozenset[Partition], on_status: Callable[[Summary], None]
+        self,
+        settings: Settings,
+        partitions: frozenset[Partition],
+        on_status: Callable[[Summary], None],
+        reload: Callable[[], Settings | None],
     ) -> None:
-        from space2vec.workers.classifier import start_classifiers
-
         self._settings = settings
         self._seated: frozenset[Partition] = frozenset()
         self._look_at_source_at = 0.0
@@ -117,8 +131,12 @@ class _Application:
         instance = settings.stream.instance or f"{socket.gethostname()}-{os.getpid()}"
         self._seats = [_Seat(f"{settings.source.group}.{instance}.{i}") for i in range(settings.ray.workers)]
         self._note_partitions(partitions)
-        self._classifiers = start_classifiers(settings.model.bundle, settings.ray.classifiers, settings)
-        self._classifier_status = StatusCalls(self._classifiers)
+        self._reload = reload
+        self._lineup = start_lineup(settings)
+        self._retired: list[Served] = []
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="lineup")
+        self._starting: Future[list[Served]] | None = None
+        self._classifier_status = StatusCalls([c for served in self._lineup for c in served.classifiers])
 
     def run(self, stop: Event) -> Summary:
         try:
@@ -126,6 +144,7 @@ class _Application:
                 for seat in self._seats:
                     self._look_after(seat)
                 self._ask_status()
+                self._look_at_lineup()
                 self._look_at_ray()
                 self._look_at_source()
                 self._on_status(self._summary())
@@ -195,7 +214,8 @@ class _Application:
         from space2vec.stream.stream_worker import StreamWorker
 
         actor = ray.remote(StreamWorker).options(num_cpus=1, max_concurrency=3)
-        seat.worker = actor.remote(self._settings, seat.name, self._classifiers)
+        seat.worker = actor.remote(self._settings, seat.name, self._lineup)
+        seat.models, seat.in_use = tuple(served.role for served in self._lineup), None
         seat.running = seat.worker.run.remote()
         seat.heard = time.monotonic()
 
@@ -235,7 +255,50 @@ class _Application:
             seat.counts, seat.finished = status.counts, status.finished
             seat.unanswered = status.unanswered
             seat.measures, seat.load = status.measures, status.load
+            seat.models, seat.in_use = status.models, status.in_use
         self._classifier_status.look()
+
+    # ---- models ----------------------------------------------------------------------------------
+
+    def _look_at_lineup(self) -> None:
+        """Start models that are asked for, hand them to the workers, and end those that nobody uses any more."""
+        if self._starting is None:
+            asked = self._reload()
+            if asked is not None:
+                self._starting = self._starter.submit(start_lineup, asked, [*self._lineup, *self._retired])
+        elif self._starting.done():
+            self._take_over(self._starting)
+            self._starting = None
+        seats = [seat for seat in self._seats if seat.worker is not None]
+        roles = tuple(served.role for served in self._lineup)
+        for seat in seats:
+            if seat.models != roles:
+                seat.worker.serve.remote(self._lineup)
+        ready = all(seat.models == roles and seat.in_use is not None for seat in seats)
+        if ready and self._starting is None:
+            in_use = frozenset().union(*(seat.in_use or () for seat in seats))
+            self._end([served for served in self._retired if served.bundle.sha256 not in in_use])
+            self._retired = [served for served in self._retired if served.bundle.sha256 in in_use]
+
+    def _take_over(self, started: Future[list[Served]]) -> None:
+        try:
+            lineup = started.result()
+            self._classifier_status.follow([c for served in lineup for c in served.classifiers])
+        except Exception as error:  # noqa: BLE001 - whatever it was, those that serve go on
+            log.error("models not changed; those before go on", detail=str(error))
+            return
+        stay = {served.bundle.sha256 for served in lineup}
+        former = [*self._lineup, *self._retired]
+        self._retired = [served for served in former if served.bundle.sha256 not in stay]
+        self._lineup = lineup
+        log.info("models changed", sha256=[served.bundle.sha256 for served in lineup])
+
+    def _end(self, lineup: Sequence[Served]) -> None:
+        import ray
+
+        for served in lineup:
+            for classifier in served.classifiers:
+                ray.kill(classifier)
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -259,9 +322,11 @@ class _Application:
     def _stop_actors(self) -> None:
         import ray
 
-        for actor in [seat.worker for seat in self._seats] + list(self._classifiers):
-            if actor is not None:
-                ray.kill(actor)
+        for seat in self._seats:
+            if seat.worker is not None:
+                ray.kill(seat.worker)
+        self._end([*self._lineup, *self._retired])
+        self._starter.shutdown(wait=False, cancel_futures=True)
 
     def _total(self) -> Counts:
         total = Counts()
@@ -284,4 +349,5 @@ class _Application:
             tuple(seat.load for seat in self._seats),
             tuple(self._classifier_status.latest),
             self._classifier_status.restarts,
+            tuple((served.bundle, served.shadow) for served in self._lineup),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 from confluent_kafka import Producer
 
@@ -18,27 +20,24 @@ from space2vec.stream.kafka_config import admin_properties, producer_properties,
 from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, GroupMember
 from space2vec.stream.kafka_source import KafkaSource
 from space2vec.stream.ledger import Ledger
+from space2vec.stream.models import Model
 from space2vec.stream.output_topics import OutputTopics
 from space2vec.stream.pipeline import Pipeline
-from space2vec.stream.protocols import Scorer, Sink
+from space2vec.stream.protocols import Sink
 from space2vec.stream.seated_source import SeatedSource
-from space2vec.workers.bundle import Bundle
-from space2vec.workers.preprocess import Preprocessor
 
 log = structlog.get_logger()
 
 
-def kafka_pipeline(settings: Settings, bundle: Bundle, scorer: Scorer, name: str) -> Pipeline:
+def kafka_pipeline(settings: Settings, models: Sequence[Model], name: str) -> Pipeline:
     """Assemble a pipeline from Kafka to Kafka.
 
     Parameters
     ----------
     settings : Settings
         Everything.
-    bundle : Bundle
-        Declares the preprocessing; named in every annotation.
-    scorer : Scorer
-        What scores the stamps.
+    models : sequence of Model
+        What scores the alerts.
     name : str
         Of this worker, unique in the group: its transactional id.
 
@@ -53,11 +52,11 @@ def kafka_pipeline(settings: Settings, bundle: Bundle, scorer: Scorer, name: str
         if settings.one_cluster
         else SeatedSource(settings.source, settings.sink, member)
     )
-    opener, answerer = opener_of(settings, bundle)
+    opener, answerer = opener_of(settings)
     return Pipeline(
         source,
         opener,
-        scorer,
+        models,
         answerer,
         sink_of(settings, source, name),
         Ledger(settings.sink.ledger, name),
@@ -65,20 +64,16 @@ def kafka_pipeline(settings: Settings, bundle: Bundle, scorer: Scorer, name: str
     )
 
 
-def opener_of(settings: Settings, bundle: Bundle) -> tuple[Opener, Answerer]:
-    """What opens packets, and what answers them, by settings and bundle."""
+def opener_of(settings: Settings) -> tuple[Opener, Answerer]:
+    """What opens packets, and what answers them."""
     reader = PacketReader(
         writer_schemas(settings.schemas),
         Profiles.load(settings.schemas.profiles),
         survey=settings.schemas.survey,
     )
     return (
-        Opener(
-            reader,
-            Preprocessor(bundle.manifest.input),
-            reject_unavailable=settings.schemas.unavailable == "reject",
-        ),
-        Answerer(bundle, Annotator(), settings.sink, settings.schemas.survey),
+        Opener(reader, reject_unavailable=settings.schemas.unavailable == "reject"),
+        Answerer(Annotator(), settings.sink, settings.schemas.survey),
     )
 
 

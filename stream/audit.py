@@ -85,8 +85,9 @@ def audit(settings: Settings) -> list[Account]:
         tallies = {partition: Tally(account.first) for partition, account in accounts.items()}
         for message in source.messages({p: (account.first, committed[p]) for p, account in accounts.items()}):
             tallies[message.partition].source(message.offset)
+        expected = "source_answers" if settings.sink.classifications else "source_records"
         for topic in _output_topics(sink, settings):
-            _read_outputs(sink, topic, tallies)
+            _read_outputs(sink, topic, tallies, expected)
     finally:
         source.close()
         sink.close()
@@ -136,7 +137,10 @@ def _output_topics(reader: TopicReader, settings: Settings) -> list[str]:
     return [name for name in reader.topics() if any(p.match(name) for p in patterns)]
 
 
-def _read_outputs(reader: TopicReader, topic: str, tallies: Mapping[Partition, Tally]) -> None:
+def _read_outputs(
+    reader: TopicReader, topic: str, tallies: Mapping[Partition, Tally], expected: str
+) -> None:
+    """Count answers; the header ``expected`` of each says how many there must be."""
     for message in reader.messages(reader.spans(topic)):
         headers = {name: value or b"" for name, value in message.headers}
         if "source_offset" not in headers or REDRIVEN in headers:
@@ -144,7 +148,7 @@ def _read_outputs(reader: TopicReader, topic: str, tallies: Mapping[Partition, T
         partition = Partition(headers["source_topic"].decode(), int(headers["source_partition"]))
         if partition in tallies:
             records = int(headers.get("rejected_records", b"1"))
-            tallies[partition].answer(int(headers["source_offset"]), records, int(headers["source_records"]))
+            tallies[partition].answer(int(headers["source_offset"]), records, int(headers[expected]))
 
 
 def _read_ledger(reader: TopicReader, topic: str, accounts: Mapping[Partition, Account]) -> list[Line]:

@@ -4,49 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from space2vec.schemas.alert import Alert
 from space2vec.schemas.errors import PacketError, Reason, SchemaUnavailable
 from space2vec.schemas.reader import PacketReader
+from space2vec.stream.models import Look, Model, looks
 from space2vec.stream.protocols import Message
 from space2vec.workers.preprocess import Preprocessor
-from space2vec.workers.quality import Flag
 
 log = structlog.get_logger()
 
 if TYPE_CHECKING:
     from space2vec.stream.offsets import Claim
-    from space2vec.stream.protocols import Ticket
 
 
 @dataclass(slots=True)
 class Outcome:
-    """One record of a message: an alert with its row in the batch, or why there is none."""
+    """One record of a message: an alert with its number in the batch, or why there is none."""
 
     alert: Alert | None
     error: PacketError | None = None
-    row: int | None = None
-    flags: tuple[Flag, ...] = ()
+    number: int = -1
 
 
 @dataclass(slots=True)
 class Batch:
     """Messages on their way through, in the order consumed.
 
-    ``outcomes[i]`` belongs to ``messages[i]``; ``stamps`` is ``(N, 3, S, S)`` float32; ``submitted`` is when
-    they went to the scorer, by ``time.perf_counter``.
+    ``outcomes[i]`` belongs to ``messages[i]``; ``looks`` has one entry per model; ``submitted`` is when
+    they went to the scorers, by ``time.perf_counter``.
     """
 
     messages: list[Message]
     outcomes: list[list[Outcome]]
-    stamps: NDArray[np.float32] = field(repr=False)
+    looks: list[Look] = field(repr=False)
     claims: list[Claim] = field(default_factory=list)
-    ticket: Ticket | None = None
     submitted: float = 0.0
 
     @property
@@ -62,21 +58,17 @@ class Opener:
     ----------
     reader : PacketReader
         Opens packets.
-    preprocessor : Preprocessor
-        Makes network inputs of their stamps.
     reject_unavailable : bool
         Whether packets become dead letters when their writer schema cannot be had now; else they wait.
     """
 
-    def __init__(
-        self, reader: PacketReader, preprocessor: Preprocessor, *, reject_unavailable: bool = False
-    ) -> None:
+    def __init__(self, reader: PacketReader, *, reject_unavailable: bool = False) -> None:
         self._reject_unavailable = reject_unavailable
         self._reader = reader
-        self._preprocessor = preprocessor
+        self._preprocessor = cache(Preprocessor)
 
-    def open(self, messages: Sequence[Message]) -> tuple[Batch, list[Message]]:
-        """Read every packet and prepare its stamps.
+    def open(self, messages: Sequence[Message], models: Sequence[Model]) -> tuple[Batch, list[Message]]:
+        """Read every packet and prepare its stamps for these models.
 
         Returns
         -------
@@ -105,17 +97,12 @@ class Opener:
                     "waiting for a writer schema", detail=str(error), partition=str(message.partition)
                 )
                 held.append(message)
-        return self._prepared(opened, outcomes), held
-
-    def _prepared(self, messages: list[Message], outcomes: list[list[Outcome]]) -> Batch:
-        readable = [outcome for of_message in outcomes for outcome in of_message if outcome.alert is not None]
-        prepared = self._preprocessor.prepare([o.alert for o in readable if o.alert is not None])
-        for row, index in enumerate(prepared.rows):
-            readable[index].row = row
-            readable[index].flags = prepared.flags[row]
-        for index, error in prepared.rejects.items():
-            readable[index].error = error
-        return Batch(messages, outcomes, prepared.stamps)
+        alerts: list[Alert] = []
+        for outcome in (outcome for of_message in outcomes for outcome in of_message):
+            if outcome.alert is not None:
+                outcome.number = len(alerts)
+                alerts.append(outcome.alert)
+        return Batch(opened, outcomes, looks(models, alerts, self._preprocessor)), held
 
     def _read(self, message: Message) -> list[Outcome]:
         if not message.value:

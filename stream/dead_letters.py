@@ -14,11 +14,12 @@ REDRIVEN = "redriven_from"
 _OURS = {"reason", "detail", "field", "rejected_records", "rejected_at", "survey", "alert_id"}
 
 
-def source_headers(message: Message, records: int) -> Headers:
+def source_headers(message: Message, records: int, answers: int) -> Headers:
     """Headers that name the source message of an output, so that an audit finds gaps and doubles.
 
-    ``source_records`` says how many records the message holds: one, on every known stream. A dead
-    letter on its way through again keeps the headers that it carries.
+    ``source_records`` says how many records the message holds: one, on every known stream. ``source_answers``
+    says how many classification records it gets, one per record and bundle, and rejected records
+    with them. A dead letter on its way through again keeps the headers that it carries.
     """
     if any(name == REDRIVEN for name, _ in message.headers):
         return ()
@@ -27,11 +28,14 @@ def source_headers(message: Message, records: int) -> Headers:
         ("source_partition", str(message.partition.number).encode()),
         ("source_offset", str(message.offset).encode()),
         ("source_records", str(records).encode()),
+        ("source_answers", str(answers).encode()),
         ("source_timestamp", str(message.timestamp_ms or 0).encode()),
     )
 
 
-def dead_letter(topic: str, message: Message, errors: Sequence[PacketError], records: int) -> OutputRecord:
+def dead_letter(
+    topic: str, message: Message, errors: Sequence[PacketError], records: int, answers: int
+) -> OutputRecord:
     """The dead letter of a message of which at least one record was rejected.
 
     Parameters
@@ -44,6 +48,8 @@ def dead_letter(topic: str, message: Message, errors: Sequence[PacketError], rec
         One per rejected record; the headers tell the first one's reason and how many there are.
     records : int
         How many records the message holds.
+    answers : int
+        How many classification records and rejected records there are for it.
     """
     first = errors[0]
     headers: list[tuple[str, bytes | None]] = [
@@ -52,7 +58,7 @@ def dead_letter(topic: str, message: Message, errors: Sequence[PacketError], rec
         ("detail", first.detail.encode()[:1000]),
         ("rejected_records", str(len(errors)).encode()),
         ("rejected_at", str(time.time_ns() // 1_000_000).encode()),
-        *source_headers(message, records),
+        *source_headers(message, records, answers),
     ]
     for name, value in (("field", first.field), ("survey", first.survey), ("alert_id", first.alert_id)):
         if value is not None:

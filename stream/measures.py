@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from space2vec.schemas.times import DAY_S, mjd_tai
-from space2vec.stream.batch import Outcome
+from space2vec.stream.batch import Batch, Outcome
 from space2vec.stream.counts import Counts
+from space2vec.stream.models import Look
 from space2vec.stream.protocols import Message
 from space2vec.workers.histogram import Histogram
 
@@ -66,8 +64,8 @@ class Measures:
         Seconds from mid-exposure to the commit of the answer.
     end_to_end : Histogram
         Seconds from the source message's Kafka timestamp to the commit of the answer.
-    scores : Histogram
-        Probabilities of the bundle's first class.
+    scores : dict of (str, str) to Histogram
+        Probabilities, by classifier (name and version) and the first class of its bundle.
     rebalances : dict of str to int
         Changes of assignment, per kind of :data:`REBALANCES`.
     commits, aborts : int
@@ -83,7 +81,7 @@ class Measures:
     cpu_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WORK, 0.0))
     alert_age: Histogram = field(default_factory=lambda: Histogram(_AGE_S))
     end_to_end: Histogram = field(default_factory=lambda: Histogram(_DELAY_S))
-    scores: Histogram = field(default_factory=lambda: Histogram(_SCORE))
+    scores: dict[tuple[str, str], Histogram] = field(default_factory=dict)
     rebalances: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REBALANCES, 0))
     commits: int = 0
     aborts: int = 0
@@ -99,6 +97,12 @@ class Measures:
             counted[topic] = total
         self.topics = counted
 
+    def of_classifier(self, name: tuple[str, str]) -> Histogram:
+        """Scores of a classifier, of the class it tells."""
+        if name not in self.scores:
+            self.scores = {**self.scores, name: Histogram(_SCORE)}
+        return self.scores[name]
+
     def add(self, other: Measures) -> None:
         """Add another worker's totals to these."""
         self.count(other.topics)
@@ -108,7 +112,8 @@ class Measures:
             self.cpu_s[stage] += other.cpu_s[stage]
         self.alert_age.add(other.alert_age)
         self.end_to_end.add(other.end_to_end)
-        self.scores.add(other.scores)
+        for name, scores in other.scores.items():
+            self.of_classifier(name).add(scores)
         for kind in REBALANCES:
             self.rebalances[kind] += other.rebalances[kind]
         self.commits += other.commits
@@ -154,7 +159,7 @@ class Meter:
         self.measures = Measures()
         self._sent_ms: list[int] = []
         self._exposed: list[float] = []
-        self._scores: list[float] = []
+        self._scores: list[tuple[tuple[str, str], float]] = []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -164,21 +169,23 @@ class Meter:
         self.measures.stages[name].observe(time.perf_counter() - began)
         self.measures.cpu_s[name] += time.thread_time() - cpu_began
 
-    def scored(self, submitted: float) -> None:
-        """Note that a batch's scores are there, which was submitted at ``submitted`` by ``perf_counter``."""
-        self.measures.stages["score"].observe(time.perf_counter() - submitted)
+    def scored(self, batch: Batch) -> None:
+        """Note that a batch's scores are there."""
+        if any(look.scores is not None for look in batch.looks):
+            self.measures.stages["score"].observe(time.perf_counter() - batch.submitted)
 
-    def answered(
-        self, message: Message, outcomes: Sequence[Outcome], probability: NDArray[np.float64]
-    ) -> None:
-        """Note the answer to one message; ``probability`` is of all rows of its batch."""
+    def answered(self, message: Message, outcomes: Sequence[Outcome], looks: Sequence[Look]) -> None:
+        """Note the answer to one message; ``looks`` are those at its batch."""
         if message.timestamp_ms is not None:
             self._sent_ms.append(message.timestamp_ms)
         for outcome in outcomes:
-            if outcome.row is None or outcome.error is not None:
-                continue
-            self._scores.append(float(probability[outcome.row]))
-            if outcome.alert is not None and outcome.alert.mjd_tai is not None:
+            published = False
+            for look in looks:
+                row = look.rows.get(outcome.number)
+                if row is not None:
+                    self._scores.append((look.model.label, float(look.probability[row])))
+                    published |= not look.model.shadow
+            if published and outcome.alert is not None and outcome.alert.mjd_tai is not None:
                 self._exposed.append(outcome.alert.mjd_tai)
 
     def committed(self, topics: Mapping[str, Counts]) -> None:
@@ -189,8 +196,8 @@ class Meter:
             measures.end_to_end.observe(max(0.0, now - sent_ms / 1000))
         for exposed in self._exposed:
             measures.alert_age.observe(max(0.0, (now_mjd_tai - exposed) * DAY_S))
-        for score in self._scores:
-            measures.scores.observe(score)
+        for name, score in self._scores:
+            measures.of_classifier(name).observe(score)
         measures.count(topics)
         measures.commits += 1
         measures.last_commit = now

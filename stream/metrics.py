@@ -47,7 +47,9 @@ _COUNTER, _GAUGE, _HISTOGRAM = CounterMetricFamily, GaugeMetricFamily, Histogram
 
 METRICS: Final[Mapping[str, Described]] = {
     "space2vec_build_info": Described(
-        _GAUGE, ("version", "classifier", "classifier_version", "sha256"), "1; what runs"
+        _GAUGE,
+        ("version", "classifier", "classifier_version", "sha256", "role"),
+        "1; what runs; role is published or shadow",
     ),
     "space2vec_ready": Described(_GAUGE, (), "1 while /readyz answers 200"),
     "space2vec_messages_consumed_total": Described(
@@ -91,7 +93,9 @@ METRICS: Final[Mapping[str, Described]] = {
     "space2vec_end_to_end_seconds": Described(
         _HISTOGRAM, (), "From the source message's Kafka timestamp to the commit of the answer"
     ),
-    "space2vec_score": Described(_HISTOGRAM, ("class",), "Probability of the class; published alerts"),
+    "space2vec_score": Described(
+        _HISTOGRAM, ("classifier", "class"), "Probability of the class; shadows score too"
+    ),
     "space2vec_offset_commits_total": Described(_COUNTER, (), "Commits of offsets (with their outputs)"),
     "space2vec_last_commit_timestamp_seconds": Described(
         _GAUGE, (), "Time of the latest commit since 1970; absent before the first"
@@ -157,14 +161,16 @@ class ServiceMetrics(Collector):
         if self.summary is not None:
             for topic, counts in self.summary.measures.topics.items():
                 yield from _counts(topic, counts)
-            yield from _measures(self.summary.measures, self._bundle.manifest.classes[0])
+            yield from _measures(self.summary.measures)
             yield from _actors(self.summary)
             yield from _classifiers(self.summary.classifiers)
 
     def _constants(self) -> Iterator[_Value]:
-        manifest, settings = self._bundle.manifest, self._settings
-        runs = [version("space2vec"), manifest.name, manifest.version, self._bundle.sha256]
-        yield "space2vec_build_info", runs, 1
+        settings = self._settings
+        bundles = self.summary.bundles if self.summary is not None else ()
+        for bundle, shadow in bundles or ((self._bundle, False),):
+            runs = [version("space2vec"), bundle.manifest.name, bundle.manifest.version, bundle.sha256]
+            yield "space2vec_build_info", [*runs, "shadow" if shadow else "published"], 1
         yield "space2vec_ready", [], self.ready
         yield "space2vec_batch_limit_alerts", [], settings.model.max_batch
         limit = settings.stream.inflight_bytes * settings.ray.workers
@@ -184,12 +190,13 @@ def _counts(topic: str, counts: Counts) -> Iterator[_Value]:
         yield "space2vec_alerts_flagged_total", [topic, flag], counts.flags[flag]
 
 
-def _measures(measures: Measures, label: str) -> Iterator[_Value]:
+def _measures(measures: Measures) -> Iterator[_Value]:
     for stage, seconds in measures.stages.items():
         yield "space2vec_stage_duration_seconds", [stage], seconds
     yield "space2vec_alert_age_seconds", [], measures.alert_age
     yield "space2vec_end_to_end_seconds", [], measures.end_to_end
-    yield "space2vec_score", [label], measures.scores
+    for names, scores in measures.scores.items():
+        yield "space2vec_score", list(names), scores
     for kind, count in measures.rebalances.items():
         yield "space2vec_rebalances_total", [kind], count
     yield "space2vec_offset_commits_total", [], measures.commits

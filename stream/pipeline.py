@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event
 
-import numpy as np
 import structlog
 
 from space2vec.schemas.settings import StreamSettings
@@ -20,22 +19,19 @@ from space2vec.stream.answers import Answer, Answerer
 from space2vec.stream.batch import Batch, Opener
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
-from space2vec.stream.isolate import score_singly
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.measures import Load, Meter
+from space2vec.stream.models import Model
 from space2vec.stream.offsets import OffsetTracker
 from space2vec.stream.protocols import (
     DeliveryAborted,
     Message,
     OutputRefused,
     Partition,
-    Scorer,
-    ScoringFailed,
     Sink,
     Source,
 )
 from space2vec.stream.window import Window
-from space2vec.workers.scores import Scores
 
 log = structlog.get_logger()
 
@@ -50,8 +46,10 @@ class Pipeline:
 
     Parameters
     ----------
-    source, scorer, sink
-        Where messages come from, what scores their stamps, where the answers go.
+    source, sink
+        Where messages come from, and where the answers go.
+    models : sequence of Model
+        What looks at every alert.
     opener, answerer
         Packets to batches, and scores to records.
     ledger : Ledger
@@ -64,13 +62,13 @@ class Pipeline:
         self,
         source: Source,
         opener: Opener,
-        scorer: Scorer,
+        models: Sequence[Model],
         answerer: Answerer,
         sink: Sink,
         ledger: Ledger,
         settings: StreamSettings,
     ) -> None:
-        self._source, self._opener, self._scorer = source, opener, scorer
+        self._source, self._opener = source, opener
         self._answerer, self._sink, self._settings = answerer, sink, settings
         self._tracker = OffsetTracker()
         self._in_flight: deque[Batch] = deque()
@@ -85,6 +83,8 @@ class Pipeline:
         self.counts = Counts()
         """Alerts whose answers are committed."""
         self.meter = Meter()
+        self.models = self._looking = tuple(models)
+        """Who looks at the next batch; may be replaced from another thread."""
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set, then finish what is in flight within the drain budget."""
@@ -109,6 +109,13 @@ class Pipeline:
     def unanswered(self) -> int:
         """Messages consumed and not yet committed."""
         return self._ledger.total.messages + sum(len(b.messages) for b in self._in_flight) + len(self._held)
+
+    @property
+    def in_use(self) -> frozenset[str]:
+        """Digests of the bundles that look at what is in hand, and at what comes next; from any thread."""
+        opening = self._looking  # first: a batch goes from there to what is in flight
+        in_flight = [look.model for batch in list(self._in_flight) for look in batch.looks]
+        return frozenset(model.bundle.sha256 for model in (*opening, *in_flight, *self.models))
 
     @property
     def load(self) -> Load:
@@ -137,16 +144,17 @@ class Pipeline:
         messages = [message for message in messages if message.partition in self._tracker.partitions]
         if not messages:
             return
+        self._looking = self.models
         with self.meter.stage("open"):
-            batch, held = self._opener.open(messages)
+            batch, held = self._opener.open(messages, self._looking)
         if held:
             self._held += held
             self._try_held_at = time.monotonic() + _SCHEMA_WAIT_S
         self._source.hold(frozenset(message.partition for message in self._held))
         batch.claims = [self._tracker.track(message) for message in batch.messages]
-        if len(batch.stamps):
-            batch.submitted = time.perf_counter()
-            batch.ticket = self._scorer.submit(batch.stamps)
+        batch.submitted = time.perf_counter()
+        for look in batch.looks:
+            look.submit()
         if batch.messages:
             self._in_flight.append(batch)
 
@@ -154,32 +162,25 @@ class Pipeline:
         """Write the answers of every batch that is done, oldest first."""
         while self._in_flight:
             batch = self._in_flight[0]
-            scores: Scores | None = None
-            if batch.ticket is not None:
-                try:
-                    scores = self._scorer.wait(batch.ticket, timeout)
-                except ScoringFailed:
-                    scores = score_singly(self._scorer, batch)
-                if scores is None:
-                    return
-                self.meter.scored(batch.submitted)
+            if not all(look.done(timeout) for look in batch.looks):
+                return
+            self.meter.scored(batch)
             self._in_flight.popleft()
             with self.meter.stage("answer"):
-                self._write(batch, scores)
+                self._write(batch)
 
-    def _write(self, batch: Batch, scores: Scores | None) -> None:
-        answers = self._answers(batch, scores)
-        probability = scores.probability if scores is not None else np.empty(0)
+    def _write(self, batch: Batch) -> None:
+        answers = self._answers(batch)
         for i, (message, claim) in enumerate(zip(batch.messages, batch.claims, strict=True)):
             if claim.live:
                 admitted = self._window.admit(answers[i])
                 self._sink.write(admitted.records)
                 self._tracker.finish(claim)
                 self._ledger.note(message, admitted.counts)
-                self.meter.answered(message, batch.outcomes[i], probability)
+                self.meter.answered(message, batch.outcomes[i], batch.looks)
 
-    def _answers(self, batch: Batch, scores: Scores | None) -> list[Answer]:
-        answers = self._answerer.answer(batch, scores)
+    def _answers(self, batch: Batch) -> list[Answer]:
+        answers = self._answerer.answer(batch)
         for i, message in enumerate(batch.messages):
             detail = self._refused.get((message.partition, message.offset))
             if detail is not None:

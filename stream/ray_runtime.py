@@ -15,11 +15,12 @@ _STORE_BYTES = 512 << 20  # batches of stamps in flight are a few MB each
 
 
 @contextmanager
-def ray_runtime(settings: RaySettings) -> Iterator[None]:
+def ray_runtime(settings: RaySettings, models: int = 1) -> Iterator[None]:
     """Have Ray for the length of the block; a Ray that is already there is used and left running.
 
     A local Ray listens on this machine only and needs no token: ``RAY_AUTH_MODE`` is set before Ray
     is imported, since a local start would otherwise leave a token behind that a later cluster demands.
+    It has room for the classifiers of ``models`` bundles, and as many again: a swap starts the new ones first.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def ray_runtime(settings: RaySettings) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if settings.address is None:
-            actors = settings.workers + settings.classifiers
+            actors = settings.workers + 2 * models * settings.classifiers
             ray.init(
                 num_cpus=max(os.cpu_count() or 1, actors),
                 object_store_memory=_STORE_BYTES,

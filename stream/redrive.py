@@ -22,6 +22,7 @@ from space2vec.stream.dead_letters import reason_of, revived
 from space2vec.stream.kafka_config import sink_cluster
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.local_scorer import LocalScorer
+from space2vec.stream.models import Model
 from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.protocols import Message, Partition, PartitionListener
 from space2vec.stream.topic_reader import TopicReader
@@ -145,12 +146,12 @@ def redrive(
         done = answered_letters(reader, settings.sink.ledger, topic)
         source = DeadLetterSource(reader, topic, done, wanted)
         bundle = load_bundle(settings.model.bundle)
-        opener, answerer = opener_of(settings, bundle)
+        opener, answerer = opener_of(settings)
         name = f"{settings.source.group}.redrive"
         pipeline = Pipeline(
             source,
             opener,
-            LocalScorer(open_backend(bundle, settings.model.device, settings.model.threads)),
+            [Model(bundle, LocalScorer(open_backend(bundle, settings.model.device, settings.model.threads)))],
             answerer,
             sink_of(settings, source, name),
             Ledger(settings.sink.ledger, name, listing=True),

@@ -19,6 +19,7 @@ from space2vec.schemas.settings import Settings
 from space2vec.schemas.writers import writer_schemas
 from space2vec.stream.assembly import opener_of
 from space2vec.stream.counts import Counts
+from space2vec.stream.models import Model
 from space2vec.stream.pacing import Pacing
 from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.protocols import Scorer
@@ -159,9 +160,15 @@ def replay_archive(
         archive, before.run, lambda: destination.standing(archive).next, replay.pacing.pace(reader)
     )
     sink, ledger = destination.open(source)
-    opener, answerer = opener_of(destination.settings, bundle)
+    opener, answerer = opener_of(destination.settings)
     pipeline = Pipeline(
-        source, opener, open_scorer(bundle), answerer, sink, ledger, destination.settings.stream
+        source,
+        opener,
+        [Model(bundle, open_scorer(bundle))],
+        answerer,
+        sink,
+        ledger,
+        destination.settings.stream,
     )
 
     def now() -> Progress:

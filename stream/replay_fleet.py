@@ -22,7 +22,7 @@ from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.replay import Progress, Replay, replay_archive
 from space2vec.stream.replay_archives import Archive
 from space2vec.workers.backends import open_backend
-from space2vec.workers.bundle import Bundle
+from space2vec.workers.bundle import Bundle, load_bundle
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ def replay_on_ray(replay: Replay, archives: Sequence[Archive], stop: Event, tell
         from space2vec.workers.classifier import start_classifiers
 
         settings = replay.settings
-        classifiers = start_classifiers(settings.model.bundle, settings.ray.classifiers, settings)
+        classifiers = start_classifiers(load_bundle(settings.model.bundle), settings.ray.classifiers, settings)
         return _Fleet(replay, archives, classifiers, tell).run(stop)
 
 

@@ -6,17 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
 
 from space2vec.schemas.settings import Settings
 from space2vec.stream.assembly import kafka_pipeline
 from space2vec.stream.counts import Counts
+from space2vec.stream.lineup import Served
 from space2vec.stream.logs import configure_logs
 from space2vec.stream.measures import Load, Measures
+from space2vec.stream.models import Model
 from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_scorer import RayScorer
-from space2vec.workers.bundle import load_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class WorkerStatus:
     """What a stream worker says of itself.
 
     ``finished`` are assigned partitions at their end with everything committed; ``unanswered`` are
-    messages consumed and not yet committed; ``load`` is ``None`` until the pipeline runs.
+    messages consumed and not yet committed; ``load`` is ``None`` until the pipeline runs. ``models`` look at
+    what comes next, and the bundles ``in_use`` also at what is under way.
     """
 
     pid: int
@@ -33,6 +34,8 @@ class WorkerStatus:
     unanswered: int = 0
     measures: Measures = field(default_factory=Measures)
     load: Load | None = None
+    models: tuple[tuple[str, bool], ...] = ()
+    in_use: frozenset[str] = frozenset()
 
 
 class StreamWorker:
@@ -44,24 +47,30 @@ class StreamWorker:
         Everything.
     name : str
         Unique in the group, and the same for whoever replaces this worker after a crash.
-    classifiers : sequence of actor handles
-        Of :class:`space2vec.workers.classifier.Classifier`.
+    lineup : sequence of Served
+        The models.
     """
 
-    def __init__(self, settings: Settings, name: str, classifiers: Sequence[Any]) -> None:
+    def __init__(self, settings: Settings, name: str, lineup: Sequence[Served]) -> None:
         configure_logs()
         self._settings = settings
         self._name = name
-        self._classifiers = classifiers
+        self._lineup = lineup
         self._stop = Event()
         self._pipeline: Pipeline | None = None
 
     def run(self) -> WorkerStatus:
         """Work until :meth:`stop`; the final status."""
-        bundle = load_bundle(self._settings.model.bundle)
-        self._pipeline = kafka_pipeline(self._settings, bundle, RayScorer(self._classifiers), self._name)
+        self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name)
+        self.serve(self._lineup)  # another one may have come meanwhile
         self._pipeline.run(self._stop)
         return self.status()
+
+    def serve(self, lineup: Sequence[Served]) -> None:
+        """Let these models look from the next batch on; what is under way is finished by those that began it."""
+        self._lineup = lineup
+        if self._pipeline is not None:
+            self._pipeline.models = _models(lineup)
 
     def stop(self) -> None:
         """Finish what is in flight within the drain budget, then return from :meth:`run`."""
@@ -69,8 +78,9 @@ class StreamWorker:
 
     def status(self) -> WorkerStatus:
         """How far it is."""
+        roles = tuple(served.role for served in self._lineup)
         if self._pipeline is None:
-            return WorkerStatus(os.getpid())
+            return WorkerStatus(os.getpid(), models=roles)
         return WorkerStatus(
             os.getpid(),
             self._pipeline.counts,
@@ -78,4 +88,10 @@ class StreamWorker:
             self._pipeline.unanswered,
             self._pipeline.meter.measures,
             self._pipeline.load,
+            roles,
+            self._pipeline.in_use,
         )
+
+
+def _models(lineup: Sequence[Served]) -> tuple[Model, ...]:
+    return tuple(Model(served.bundle, RayScorer(served.classifiers), served.shadow) for served in lineup)

@@ -8,8 +8,8 @@ annotations carry. ``docs/bring-a-bundle.md`` is the format's description.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +41,24 @@ class Bundle:
         What ``manifest.json`` says.
     sha256 : str
         SHA-256 of the bytes of ``manifest.json``, in hex.
+    contents : mapping of str to bytes, optional
+        Its files, where they are held in memory.
     """
 
     path: Path
     manifest: Manifest
     sha256: str
+    contents: Mapping[str, bytes] | None = field(default=None, repr=False, compare=False)
+
+    def held(self) -> Bundle:
+        """Give the bundle with its files in memory: for other processes, whatever becomes of the folder meanwhile.
+
+        Raises
+        ------
+        ModelError
+            As :meth:`read`.
+        """
+        return replace(self, contents={name: self.read(name) for name in self.manifest.files})
 
     def read(self, name: str) -> bytes:
         """Read one of the bundle's files, checking its digest.
@@ -58,6 +71,8 @@ class Bundle:
         expected = self.manifest.files.get(name)
         if expected is None:
             raise ModelError(f"{self.path / name}: not listed in {MANIFEST}")
+        if self.contents is not None:
+            return self.contents[name]
         content = _read(self.path / name, MAX_FILE_BYTES)
         found = hashlib.sha256(content).hexdigest()
         if found != expected:

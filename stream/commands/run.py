@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
+from space2vec.schemas.errors import ConfigError
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, ModelFlags, PacketFlags, Switch
 from space2vec.stream.exit_codes import INTERRUPTED, OK, UNFINISHED
 
@@ -58,7 +59,9 @@ def run(
     """Join a consumer group and classify its alerts until told to stop.
 
     SIGTERM and Ctrl-C drain: what is in flight is finished, committed and left behind in order; a second
-    one ends now. What is not committed then is answered by whoever joins next.
+    one ends now. What is not committed then is answered by whoever joins next. SIGHUP reads the settings
+    and the bundles that model.bundle, model.also and model.shadow name again, and changes models
+    without a stop: the new ones serve before the old ones go.
 
     Parameters
     ----------
@@ -116,8 +119,12 @@ def run(
         "metrics": {"port": metrics_port},
     }
     settings = load_settings(config, overrides)
-    with draining_on_signals() as stop, _listening(settings, stop) as note:
-        summary = run_application(settings, stop, note)
+    with (
+        draining_on_signals() as stop,
+        _reloading_on_hangup(lambda: load_settings(config, overrides)) as reload,
+        _listening(settings, stop) as note,
+    ):
+        summary = run_application(settings, stop, note, reload)
     _say(summary, json_)
     return UNFINISHED if summary.unanswered else OK
 
@@ -141,6 +148,28 @@ def draining_on_signals() -> Iterator[Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _reloading_on_hangup(load: Callable[[], Settings]) -> Iterator[Callable[[], Settings | None]]:
+    """Give what loads the settings once after each SIGHUP; settings that are wrong change nothing."""
+    asked = Event()
+    former = signal.signal(signal.SIGHUP, lambda *_: asked.set())
+
+    def reload() -> Settings | None:
+        if not asked.is_set():
+            return None
+        asked.clear()
+        try:
+            return load()
+        except ConfigError as error:
+            sys.stderr.write(f"space2vec: {error}\nspace2vec: models not changed\n")
+            return None
+
+    try:
+        yield reload
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 @contextmanager

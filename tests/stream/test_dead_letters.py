@@ -18,7 +18,7 @@ ERROR = PacketError(Reason.STAMP_DAMAGED, "gzip ends early", field="cutoutScienc
 
 
 def test_the_original_goes_out_unchanged_with_the_reason() -> None:
-    letter = dead_letter("ztf-rejected", ORIGINAL, [ERROR], records=1)
+    letter = dead_letter("ztf-rejected", ORIGINAL, [ERROR], records=1, answers=1)
     headers = dict(letter.headers)
     assert (letter.topic, letter.key, letter.value) == ("ztf-rejected", b"key", b"\x00\xffbytes")
     assert headers["reason"] == b"stamp_damaged"
@@ -30,13 +30,17 @@ def test_the_original_goes_out_unchanged_with_the_reason() -> None:
         b"3",
         b"41",
     )
-    assert (headers["source_records"], headers["rejected_records"]) == (b"1", b"1")
+    assert (headers["source_records"], headers["source_answers"], headers["rejected_records"]) == (
+        b"1",
+        b"1",
+        b"1",
+    )
     assert headers["source_timestamp"] == b"1795000000000"
     assert headers["producer_timestamp"] == b"1795.5"
 
 
 def test_a_letter_put_through_again_is_the_message_that_it_was() -> None:
-    sent = dead_letter("ztf-rejected", ORIGINAL, [ERROR], records=1)
+    sent = dead_letter("ztf-rejected", ORIGINAL, [ERROR], records=1, answers=1)
     letter = Message(Partition("ztf-rejected", 0), 5, sent.value or b"", sent.key, 1, sent.headers)
     assert reason_of(letter) == "stamp_damaged"
     again = revived(letter)
@@ -46,9 +50,9 @@ def test_a_letter_put_through_again_is_the_message_that_it_was() -> None:
     assert headers["source_offset"] == b"41"
     assert headers["producer_timestamp"] == b"1795.5"
     assert not {"reason", "detail", "rejected_at"} & set(headers)
-    assert source_headers(again, 1) == ()  # it keeps naming the message that it was
+    assert source_headers(again, 1, 1) == ()  # it keeps naming the message that it was
 
-    twice = dead_letter("ztf-rejected", again, [ERROR], records=1)
+    twice = dead_letter("ztf-rejected", again, [ERROR], records=1, answers=1)
     assert [name for name, _ in twice.headers].count("source_offset") == 1
     assert dict(revived(Message(letter.partition, 9, b"", None, 1, twice.headers)).headers)[REDRIVEN] == (
         b"ztf-rejected/0/9"

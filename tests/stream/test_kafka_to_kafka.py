@@ -75,7 +75,7 @@ def test_classifiers_are_pinned_to_devices_of_their_own(ray_cluster, settings_fo
     from space2vec.workers.classifier import start_classifiers
 
     settings = settings_for("test-pinning", ray={"classifiers": 2, "gpus_per_classifier": 1})
-    classifiers = start_classifiers("core", 2, settings)
+    classifiers = start_classifiers(load_bundle("core"), 2, settings)
     seen = [ray_cluster.get(classifier.ready.remote()).gpu_ids for classifier in classifiers]
     for classifier in classifiers:
         ray_cluster.kill(classifier)

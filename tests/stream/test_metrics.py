@@ -7,6 +7,7 @@ import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from space2vec.stream.app import Summary
 from space2vec.stream.batch import Outcome
 from space2vec.stream.counts import Counts
 from space2vec.stream.measures import STAGES, Load, Measures, Meter
+from space2vec.stream.memory import MemoryScorer
 from space2vec.stream.metrics import METRICS, ServiceMetrics, metrics_table
+from space2vec.stream.models import Look, Model
 from space2vec.stream.protocols import Message, Partition
 from space2vec.workers.bundle import load_bundle
 from space2vec.workers.classifier import ClassifierStatus
@@ -52,13 +55,21 @@ def counts_of(scored: int = 0, degraded: int = 0, **reasons: int) -> Counts:
     )
 
 
+def look_of(*probability: float, shadow: bool = False) -> Look:
+    """A look at so many alerts, all of them scored."""
+    manifest = SimpleNamespace(name="core", version="2", classes=("real", "bogus"))
+    model = Model(SimpleNamespace(manifest=manifest), MemoryScorer(lambda x: x), shadow)  # type: ignore[arg-type]
+    rows = {number: number for number in range(len(probability))}
+    return Look(model, np.empty(0), rows, [()] * len(rows), {}, probability=np.array(probability))
+
+
 def summary_of() -> Summary:
     meter = Meter()
     with meter.stage("open"):
         pass
     meter.rebalanced("assigned")
     message = Message(Partition("night", 0), 5, b"", timestamp_ms=1_000)
-    meter.answered(message, [Outcome(Exposed(61000.0), row=0)], np.array([0.9]))  # type: ignore[arg-type]
+    meter.answered(message, [Outcome(Exposed(61000.0), number=0)], [look_of(0.9)])  # type: ignore[arg-type]
     meter.committed({"night": counts_of(1, 2, empty=3), "day": counts_of(7)})
     batches = Histogram((1, 2, 4))
     batches.observe(3)
@@ -107,8 +118,8 @@ def test_every_value_arrives_under_its_name_and_labels() -> None:
     assert value(samples, "batch_size_alerts_bucket", classifier="0", device="cuda:0", le="2.0") == 0
     assert value(samples, "batch_size_alerts_bucket", classifier="0", device="cuda:0", le="4.0") == 1
     assert value(samples, "classifier_busy_seconds_total", classifier="0", device="cuda:0") == 1.5
-    assert value(samples, "score_bucket", **{"class": "real", "le": "0.85"}) == 0
-    assert value(samples, "score_bucket", **{"class": "real", "le": "0.9"}) == 1
+    assert value(samples, "score_bucket", **{"classifier": "core 2", "class": "real", "le": "0.85"}) == 0
+    assert value(samples, "score_bucket", **{"classifier": "core 2", "class": "real", "le": "0.9"}) == 1
     assert value(samples, "stage_duration_seconds_count", stage="open") == 1
 
 
@@ -154,29 +165,29 @@ def test_ages_run_from_exposure_and_from_the_broker_to_the_commit(monkeypatch: p
     meter = Meter()
     message = Message(Partition("night", 0), 0, b"", timestamp_ms=int((now - 7) * 1000))
     outcomes = [
-        Outcome(Exposed(exposed_mjd_tai), row=1),  # type: ignore[arg-type]
-        Outcome(Exposed(None), row=0),  # type: ignore[arg-type]
-        Outcome(None, row=None),
+        Outcome(Exposed(exposed_mjd_tai), number=1),  # type: ignore[arg-type]
+        Outcome(Exposed(None), number=0),  # type: ignore[arg-type]
+        Outcome(None),
     ]
-    meter.answered(message, outcomes, np.array([0.25, 0.75]))
+    meter.answered(message, outcomes, [look_of(0.25, 0.75)])
     assert meter.measures.alert_age.count == 0  # not before the commit
     meter.committed({})
     assert meter.measures.alert_age.total == pytest.approx(40, abs=1e-3)  # leap seconds included
     assert meter.measures.alert_age.count == 1
     assert meter.measures.end_to_end.total == pytest.approx(7)
-    assert meter.measures.scores.total == pytest.approx(1.0)
+    assert meter.measures.scores["core 2", "real"].total == pytest.approx(1.0)
     assert meter.measures.last_commit == now
 
 
 def test_what_was_taken_back_counts_once() -> None:
     meter = Meter()
     message = Message(Partition("night", 0), 0, b"", timestamp_ms=0)
-    meter.answered(message, [Outcome(None, row=0)], np.array([0.5]))
+    meter.answered(message, [Outcome(None, number=0)], [look_of(0.5)])
     meter.aborted()
-    meter.answered(message, [Outcome(None, row=0)], np.array([0.5]))
+    meter.answered(message, [Outcome(None, number=0)], [look_of(0.5)])
     meter.committed({"night": counts_of(1)})
     assert (meter.measures.aborts, meter.measures.commits) == (1, 1)
-    assert meter.measures.scores.count == meter.measures.end_to_end.count == 1
+    assert meter.measures.scores["core 2", "real"].count == meter.measures.end_to_end.count == 1
 
 
 def test_measures_of_workers_add_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from space2vec.stream.batch import Batch, Outcome
 from space2vec.stream.counts import Counts
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.memory import MemoryScorer, MemorySink, MemorySource
+from space2vec.stream.models import Look, Model
 from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.protocols import (
     DeliveryAborted,
@@ -27,7 +29,6 @@ from space2vec.stream.protocols import (
     OutputRefused,
     Partition,
 )
-from space2vec.workers.scores import Scores
 
 SETTINGS = StreamSettings(batch_alerts=4, inflight_batches=3, commit_interval_s=1e-9, drain_s=5.0)
 
@@ -38,7 +39,7 @@ class NumberOpener:
     def __init__(self, unavailable: dict[Partition, int] | None = None) -> None:
         self.unavailable = unavailable or {}
 
-    def open(self, messages: Sequence[Message]) -> tuple[Batch, list[Message]]:
+    def open(self, messages: Sequence[Message], models: Sequence[Model]) -> tuple[Batch, list[Message]]:
         away = {partition for partition, left in self.unavailable.items() if left > 0}
         for partition in away & {message.partition for message in messages}:
             self.unavailable[partition] -= 1
@@ -49,26 +50,31 @@ class NumberOpener:
             if message.value.startswith(b"bad"):
                 outcomes.append([Outcome(None, PacketError(Reason.BAD_RECORD, "bad"))])
                 continue
-            outcome = Outcome(None, None, row=len(stamps))
-            outcomes.append([outcome])
+            outcomes.append([Outcome(None, None, number=len(stamps))])
             stamps.append(np.full((3, 1, 1), float(message.value), np.float32))
         array = np.stack(stamps) if stamps else np.empty((0, 3, 1, 1), np.float32)
-        return Batch(list(messages), outcomes, array), held
+        rows = {number: number for number in range(len(stamps))}
+        looks = [Look(model, array, {**rows}, [()] * len(rows), {}) for model in models]
+        return Batch(list(messages), outcomes, looks), held
 
 
 class NumberAnswerer:
     """Answers with the number again, so that a mixed-up row is seen."""
 
-    def answer(self, batch: Batch, scores: Scores | None) -> list[Answer]:
+    def answer(self, batch: Batch) -> list[Answer]:
         answers = []
         for message, (outcome,) in zip(batch.messages, batch.outcomes, strict=True):
-            if outcome.error is not None or scores is None or outcome.row is None:
-                answers.append(self.refuse(message, "bad"))
+            scored = [look for look in batch.looks if outcome.number in look.rows]
+            records = []
+            for look in scored:
+                assert look.scores is not None
+                value = str(int(look.scores.logit[look.rows[outcome.number]])).encode()
+                headers = (("sha256", look.model.bundle.sha256.encode()),)
+                records.append(OutputRecord("out", None, value, headers, message))
+            if records:
+                answers.append(Answer(records, Counts(messages=1, scored=1)))
             else:
-                value = str(int(scores.logit[outcome.row])).encode()
-                answers.append(
-                    Answer([OutputRecord("out", None, value, (), message)], Counts(messages=1, scored=1))
-                )
+                answers.append(self.refuse(message, "bad"))
         return answers
 
     def refuse(self, message: Message, detail: str) -> Answer:
@@ -93,6 +99,16 @@ def logs_of(lengths: Sequence[int], bad_every: int = 0, stride: int = 1) -> dict
     return logs
 
 
+def model_of(
+    score: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    delay: Callable[[int], int] = lambda n: 0,
+    sha256: str = "one",
+) -> Model:
+    manifest = SimpleNamespace(name="numbers", version=sha256, classes=("real", "bogus"))
+    bundle = SimpleNamespace(sha256=sha256, manifest=manifest)
+    return Model(bundle, MemoryScorer(score, delay))  # type: ignore[arg-type]
+
+
 def pipeline_of(
     source: MemorySource,
     sink: MemorySink,
@@ -104,7 +120,7 @@ def pipeline_of(
     return Pipeline(
         source,
         opener or NumberOpener(),  # type: ignore[arg-type]
-        MemoryScorer(score, delay),
+        [model_of(score, delay)],
         NumberAnswerer(),  # type: ignore[arg-type]
         sink,
         Ledger("", "test"),

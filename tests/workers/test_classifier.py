@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from space2vec.schemas.errors import ModelError
 from space2vec.schemas.settings import ModelSettings, RaySettings, Settings
 from space2vec.workers.backends import OnnxBackend
-from space2vec.workers.bundle import Bundle
+from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.preprocess import normalise_triplets
 
 Stamps = NDArray[np.float32]
@@ -35,7 +36,7 @@ def start(ray_cluster: Any, made_bundle: Bundle) -> Iterator[Callable[..., list[
 
     started: list[Any] = []
 
-    def start_some(count: int = 1, bundle: str = str(made_bundle.path), **options: Any) -> list[Any]:
+    def start_some(count: int = 1, bundle: Bundle = made_bundle, **options: Any) -> list[Any]:
         started.extend(start_classifiers(bundle, count, settings_for(**options), timeout_s=60))
         return started[-count:]
 
@@ -119,7 +120,7 @@ def test_more_gpus_than_there_are(ray_cluster: Any, made_bundle: Bundle) -> None
     from space2vec.workers.classifier import start_classifiers
 
     with pytest.raises(ModelError, match=r"needs 1 CPU and 5 GPUs, the cluster has \d+ and 2 in all"):
-        start_classifiers(str(made_bundle.path), 1, settings_for(gpus=5), timeout_s=1.0)
+        start_classifiers(made_bundle, 1, settings_for(gpus=5), timeout_s=1.0)
 
 
 def test_bundle_whose_golden_vectors_come_out_differently_is_refused(
@@ -138,12 +139,32 @@ def test_bundle_whose_golden_vectors_come_out_differently_is_refused(
     manifest["files"]["golden.safetensors"] = hashlib.sha256(content).hexdigest()
     (bundle_copy.path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match="golden vectors come out differently: logits on cpu"):
-        start(bundle=str(bundle_copy.path))
+        start(bundle=load_bundle(bundle_copy.path))
 
 
-def test_no_such_bundle(start: Callable[..., list[Any]]) -> None:
-    with pytest.raises(ModelError, match="nowhere"):
-        start(bundle="nowhere")
+def test_a_restart_serves_the_bundle_that_was_served_whatever_became_of_its_folder(
+    start: Callable[..., list[Any]], ray_cluster: Any, bundle_copy: Bundle, stamps: Stamps
+) -> None:
+    (classifier,) = start(bundle=bundle_copy)
+    before = ray_cluster.get(classifier.ready.remote())
+    shutil.rmtree(bundle_copy.path)
+    os.kill(before.pid, signal.SIGKILL)
+    after = await_return(ray_cluster, classifier, before.pid)
+    assert after.sha256 == before.sha256
+    assert len(ray_cluster.get(classifier.score.remote(stamps[:5]))) == 5
+
+
+def await_return(ray_cluster: Any, classifier: Any, former: int) -> Any:
+    """Wait until a classifier serves from another process than the former; how it is then."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            ready = ray_cluster.get(classifier.ready.remote(), timeout=30)
+            if ready.pid != former:
+                return ready
+        except ray_cluster.exceptions.RayError:
+            assert time.monotonic() < deadline, "not restarted"
+            time.sleep(0.1)
 
 
 def test_killed_classifier_comes_back_and_checks_itself_again(
@@ -152,15 +173,7 @@ def test_killed_classifier_comes_back_and_checks_itself_again(
     (classifier,) = start()
     before = ray_cluster.get(classifier.ready.remote())
     os.kill(before.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            after = ray_cluster.get(classifier.ready.remote(), timeout=30)
-            if after.pid != before.pid:
-                break
-        except ray_cluster.exceptions.RayError:
-            assert time.monotonic() < deadline, "not restarted"
-            time.sleep(0.1)
+    after = await_return(ray_cluster, classifier, before.pid)
     assert after.sha256 == before.sha256
     assert len(ray_cluster.get(classifier.score.remote(stamps[:5]))) == 5
 
@@ -187,7 +200,7 @@ def test_broken_device_ends_the_process(
     monkeypatch.setattr("ray.get_gpu_ids", list)
 
     async def main() -> None:
-        classifier = module.Classifier(str(made_bundle.path), "cpu", ModelSettings())
+        classifier = module.Classifier(made_bundle, "cpu", ModelSettings())
         monkeypatch.setattr(classifier._backend, "score", break_down)
         await classifier._run(stamps)
 

@@ -1,0 +1,71 @@
+"""Which models serve: started as the settings say, kept where they serve already, replaced while the stream runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from space2vec.schemas.settings import Settings
+from space2vec.workers.bundle import Bundle, load_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A bundle and the classifiers that have come out right on its golden vectors."""
+
+    bundle: Bundle
+    classifiers: tuple[Any, ...]
+    shadow: bool
+
+    @property
+    def role(self) -> tuple[str, bool]:
+        """The bundle's digest, and whether it is a shadow."""
+        return self.bundle.sha256, self.shadow
+
+
+def start_lineup(settings: Settings, serving: Sequence[Served] = ()) -> list[Served]:
+    """Start classifiers for every bundle that the settings name.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``model.bundle`` first, then ``model.also``, then ``model.shadow``.
+    serving : sequence of Served
+        Whose classifiers go on where the bundle is the same, by its digest.
+
+    Raises
+    ------
+    ModelError
+        If a bundle is wrong or cannot be served, or is named twice; then nothing is left started.
+    """
+    import ray
+
+    from space2vec.schemas.errors import ModelError
+    from space2vec.workers.classifier import start_classifiers
+
+    model = settings.model
+    named = [(name, False) for name in (model.bundle, *model.also)]
+    bundles = [
+        (load_bundle(name), shadow)
+        for name, shadow in [*named, *([(model.shadow, True)] if model.shadow else [])]
+    ]
+    digests = [bundle.sha256 for bundle, _ in bundles]
+    for bundle, _ in bundles:
+        if digests.count(bundle.sha256) > 1:
+            raise ModelError(f"{bundle.path}: named twice among model.bundle, model.also and model.shadow")
+    there = {served.bundle.sha256: served.classifiers for served in serving}
+    lineup: list[Served] = []
+    try:
+        for bundle, shadow in bundles:
+            classifiers = there.get(bundle.sha256) or tuple(
+                start_classifiers(bundle, settings.ray.classifiers, settings)
+            )
+            lineup.append(Served(bundle, classifiers, shadow))
+    except ModelError:
+        for served in lineup:
+            if served.bundle.sha256 not in there:
+                for classifier in served.classifiers:
+                    ray.kill(classifier)
+        raise
+    return lineup

@@ -1,0 +1,218 @@
+"""Several models in one run: who sees what, who is published, and how one takes another's place."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import numpy as np
+import pytest
+
+from space2vec.schemas.annotate import Annotator
+from space2vec.schemas.classification import decode_classification
+from space2vec.schemas.errors import ModelError
+from space2vec.schemas.profiles import Profiles
+from space2vec.schemas.reader import PacketReader
+from space2vec.schemas.settings import Settings, SinkSettings
+from space2vec.schemas.writers import writer_schemas
+from space2vec.stream.answers import Answer, Answerer
+from space2vec.stream.app import Summary, run_application
+from space2vec.stream.audit import audit
+from space2vec.stream.batch import Batch, Opener
+from space2vec.stream.lineup import start_lineup
+from space2vec.stream.memory import MemoryScorer
+from space2vec.stream.models import Model
+from space2vec.stream.protocols import Message, Partition
+from space2vec.workers.bundle import Bundle, load_bundle
+from space2vec.workers.preprocess import Preprocessor
+from trial import Outputs, await_that, expected_ids
+
+Changed = Callable[..., Bundle]
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Changed:
+    """Give a function ``(name, **input)``: the shipped bundle by another name, with another input."""
+
+    def change(name: str, **spec: Any) -> Bundle:
+        folder = shutil.copytree(load_bundle("core").path, tmp_path / name)
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest["name"] = name
+        manifest["input"] |= spec
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return load_bundle(folder)
+
+    return change
+
+
+def model_of(bundle: Bundle, logit: float, shadow: bool = False) -> Model:
+    def score(stamps: np.ndarray) -> np.ndarray:
+        return np.full(len(stamps), logit, np.float32)
+
+    return Model(bundle, MemoryScorer(score), shadow)
+
+
+def answered(packets: list[bytes], models: list[Model]) -> tuple[Batch, list[Answer]]:
+    opener = Opener(PacketReader(writer_schemas(Settings().schemas), Profiles.load(None)))
+    messages = [Message(Partition("night", 0), n, packet) for n, packet in enumerate(packets)]
+    batch, _ = opener.open(messages, models)
+    for look in batch.looks:
+        look.submit()
+        assert look.done(1.0)
+    return batch, Answerer(Annotator(), SinkSettings(), None).answer(batch)
+
+
+def test_every_model_annotates_the_alert_and_a_shadow_only_its_own_topic(
+    changed: Changed, make_alerts
+) -> None:
+    core, other, trial = load_bundle("core"), changed("other"), changed("trial")
+    models = [model_of(core, 1.0), model_of(other, 2.0), model_of(trial, 3.0, shadow=True)]
+    _, (answer,) = answered([make_alerts(ztf=1)[0].packet], models)
+    topics = {record.topic: record for record in answer.records}
+    assert [record.topic for record in answer.records] == [
+        "ztf-annotated", "ztf-classifications", "ztf-classifications", "ztf-shadow",
+    ]  # fmt: skip
+    (alert,) = fastavro.reader(io.BytesIO(topics["ztf-annotated"].value or b""))
+    told = [(a["classifier"], a["sha256"], a["logit"]) for a in alert["annotations"]]
+    assert told == [("core", core.sha256, 1.0), ("other", other.sha256, 2.0)]
+    for record, bundle, logit in zip(answer.records[1:], (core, other, trial), (1.0, 2.0, 3.0), strict=True):
+        row = decode_classification(record.value or b"")
+        assert (row["sha256"], row["logit"]) == (bundle.sha256, logit)
+        assert [value for name, value in record.headers if name == "sha256"] == [bundle.sha256.encode()]
+        assert dict(record.headers)["source_answers"] == b"2"
+    named = [value for name, value in topics["ztf-annotated"].headers if name == "sha256"]
+    assert named == [core.sha256.encode(), other.sha256.encode()]
+    assert (answer.counts.scored, answer.counts.annotated, answer.counts.messages) == (1, 1, 1)
+
+
+def test_stamps_are_prepared_once_per_distinct_input(
+    changed: Changed, make_alerts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[int] = []
+    prepare = Preprocessor.prepare
+    monkeypatch.setattr(
+        Preprocessor, "prepare", lambda self, alerts: prepared.append(self.spec.size) or prepare(self, alerts)
+    )
+    models = [
+        model_of(load_bundle("core"), 0.0),
+        model_of(changed("same"), 0.0),
+        model_of(changed("wider", size=41), 0.0, shadow=True),
+    ]
+    batch, _ = answered([make_alerts(ztf=1)[0].packet], models)
+    assert sorted(prepared) == [31, 41]
+    assert batch.looks[0].stamps is batch.looks[1].stamps
+    assert batch.looks[2].stamps.shape[2:] == (41, 41)
+
+
+def test_what_one_model_cannot_see_another_answers(changed: Changed, make_alerts) -> None:
+    """An alert is rejected where nobody who is published has a score of it; a shadow's does not count."""
+    packet = make_alerts(ztf=1)[0].packet
+    core = load_bundle("core")
+
+    def fails(stamps: np.ndarray) -> np.ndarray:
+        raise ValueError("no")
+
+    broken = Model(changed("broken"), MemoryScorer(fails))
+    _, (answer,) = answered([packet], [broken, model_of(core, 1.0)])
+    assert [record.topic for record in answer.records] == ["ztf-annotated", "ztf-classifications"]
+    assert dict(answer.records[1].headers)["source_answers"] == b"1"
+    assert (answer.counts.scored, answer.counts.rejected) == (1, 0)
+
+    _, (answer,) = answered([packet], [broken, model_of(core, 1.0, shadow=True)])
+    assert [record.topic for record in answer.records] == ["ztf-shadow", "ztf-rejected"]
+    assert dict(answer.records[1].headers)["reason"] == b"scoring_failed"
+    assert (answer.counts.scored, answer.counts.rejected) == (0, 1)
+
+
+def test_a_bundle_that_is_named_twice_is_refused() -> None:
+    settings = Settings.model_validate({"model": {"bundle": "core", "shadow": "core"}})
+    with pytest.raises(ModelError, match="named twice"):
+        start_lineup(settings)
+
+
+@pytest.mark.timeout(300)
+def test_two_bundles_and_a_shadow_in_one_run_with_a_swap_in_the_middle(
+    kafka, broker, ray_cluster, settings_for, make_alerts, changed: Changed
+) -> None:
+    sent = make_alerts(ztf=240, lsst=240, seed=5, poison=4)
+    topic = kafka.create_topic(partitions=4, max_message_bytes=4 << 20)
+    half = len(sent) // 2
+    kafka.produce(topic, [s.packet for s in sent[:half]])
+    core, other, trial, later = load_bundle("core"), *map(changed, ("other", "trial", "later"))
+    prefix = topic.removeprefix("test-")
+    settings = settings_for(
+        topic,
+        model={"also": (str(other.path),), "shadow": str(trial.path)},
+        sink={"shadow": f"{{survey}}-shadow-{prefix}"},
+        stream={"batch_alerts": 8, "until_eof": False},
+        ray={"workers": 2},
+    )
+    asked: list[Settings] = []
+    stop, latest, ended = threading.Event(), [Summary.__new__(Summary)], []
+
+    def note(summary: Summary) -> None:
+        latest[0] = summary
+
+    def run() -> None:
+        ended.append(run_application(settings, stop, note, lambda: asked.pop() if asked else None))
+
+    free = ray_cluster.available_resources()["CPU"]
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    await_that(lambda: getattr(latest[0], "counts", None) is not None and latest[0].counts.messages > 0)
+    # A folder that is written over while it serves harms nothing; a bundle that is none changes nothing.
+    (trial.path / "network.onnx").write_bytes(b"rubbish")
+    asked.append(
+        settings.model_copy(update={"model": settings.model.model_copy(update={"bundle": "nowhere"})})
+    )
+    await_that(lambda: not asked)
+    swapped = {"bundle": str(later.path), "shadow": ""}
+    asked.append(settings.model_copy(update={"model": settings.model.model_copy(update=swapped)}))
+    for i in range(half, len(sent), 20):  # the stream goes on meanwhile
+        kafka.produce(topic, [s.packet for s in sent[i : i + 20]])
+    serving = [(later.sha256, False), (other.sha256, False)]
+    await_that(lambda: [(bundle.sha256, shadow) for bundle, shadow in latest[0].bundles] == serving)
+    more = make_alerts(ztf=40, seed=6)
+    kafka.produce(topic, [s.packet for s in more])
+    await_that(lambda: latest[0].counts.messages >= len(sent) + len(more))
+    await_that(lambda: ray_cluster.available_resources()["CPU"] == free - 4)  # the former are gone
+    stop.set()
+    thread.join(120)
+    assert ended[0].restarts == ended[0].classifier_restarts == 0
+
+    outputs = Outputs(kafka, settings)
+    exactly = broker.kind != "embedded"
+    expected = expected_ids([*sent, *more])
+    rows = [decode_classification(message.value()) for message in outputs.classified]
+    by_bundle = Counter(row["sha256"] for row in rows)
+    assert set(by_bundle) == {core.sha256, other.sha256, later.sha256}
+    answers = Counter((row["survey"], row["alert_id"], row["sha256"] == other.sha256) for row in rows)
+    doubled = {(*alert, second): n for alert, n in expected.items() for second in (False, True)}
+    assert (answers if exactly else dict.fromkeys(answers, 1)) == doubled
+    annotated = Counter()
+    for messages in outputs.annotated.values():
+        for message in messages:
+            (alert,) = fastavro.reader(io.BytesIO(message.value()))
+            digests = [annotation["sha256"] for annotation in alert["annotations"]]
+            assert digests in ([core.sha256, other.sha256], [later.sha256, other.sha256])
+            annotated[digests[0]] += 1
+    assert set(annotated) == {core.sha256, later.sha256}
+    if exactly:
+        assert sum(annotated.values()) == sum(expected.values())
+    shadows = [
+        decode_classification(message.value())
+        for survey in ("ztf", "lsst")
+        for message in Outputs._read(kafka, settings.sink.shadow.format(survey=survey))
+    ]
+    assert {row["sha256"] for row in shadows} == {trial.sha256}
+    if exactly:  # the shadow saw what the bundle saw that it was there with
+        assert len(shadows) == by_bundle[core.sha256]
+        assert all(account.balanced for account in audit(settings))
+        assert len(outputs.rejected) == 4
