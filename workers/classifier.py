@@ -19,7 +19,7 @@ from space2vec.schemas.errors import ModelError
 from space2vec.schemas.settings import ModelSettings, Settings
 from space2vec.workers.backends import DeviceBroken, open_backend
 from space2vec.workers.batcher import Batcher
-from space2vec.workers.bundle import check_golden, load_bundle
+from space2vec.workers.bundle import Bundle, check_golden
 from space2vec.workers.histogram import Histogram
 from space2vec.workers.scores import Scores
 
@@ -87,8 +87,8 @@ class Classifier:
 
     Parameters
     ----------
-    bundle : str
-        A shipped bundle's name, or a folder that every node has.
+    bundle : Bundle
+        With its files, so that a restart serves what was served before.
     device : {'cpu', 'cuda'}
         Where to run.
     settings : ModelSettings
@@ -100,8 +100,8 @@ class Classifier:
         If the bundle is wrong, the device is not there, or the golden vectors come out differently.
     """
 
-    def __init__(self, bundle: str, device: str, settings: ModelSettings) -> None:
-        self._bundle = load_bundle(bundle)
+    def __init__(self, bundle: Bundle, device: str, settings: ModelSettings) -> None:
+        self._bundle = bundle
         self._gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
         self._backend = open_backend(self._bundle, device, settings.threads)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -165,7 +165,7 @@ class Classifier:
 
 
 def start_classifiers(
-    bundle: str, count: int, settings: Settings, timeout_s: float = START_TIMEOUT_S
+    bundle: Bundle, count: int, settings: Settings, timeout_s: float = START_TIMEOUT_S
 ) -> list[Any]:
     """Start classifiers in the Ray that this process has joined, and wait until all of them serve.
 
@@ -175,8 +175,8 @@ def start_classifiers(
 
     Parameters
     ----------
-    bundle : str
-        A shipped bundle's name, or a folder that every node has.
+    bundle : Bundle
+        Goes to the classifiers with its files; no node needs its folder.
     count : int
         How many.
     settings : Settings
@@ -197,9 +197,9 @@ def start_classifiers(
     """
     gpus = settings.ray.gpus_per_classifier
     device = _device(settings)
-    load_bundle(bundle)
     actor = ray.remote(Classifier).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)
-    classifiers = [actor.remote(bundle, device, settings.model) for _ in range(count)]
+    held = ray.put(bundle.held())
+    classifiers = [actor.remote(held, device, settings.model) for _ in range(count)]
     try:
         for readiness in ray.get(
             [classifier.ready.remote() for classifier in classifiers], timeout=timeout_s
