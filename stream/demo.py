@@ -23,7 +23,6 @@ from space2vec.schemas.settings import (
     StreamSettings,
 )
 from space2vec.stream.app import Summary, run_application
-from space2vec.stream.broker_embedded import EmbeddedBroker
 from space2vec.stream.demo_outputs import OutputReader
 from space2vec.stream.kafka_config import admin_properties
 from space2vec.stream.output_topics import OutputTopics
@@ -65,34 +64,39 @@ class Result:
     summary: Summary
 
 
-def run_demo(alerts: int, seed: int, folder: Path, tell: Tell) -> Result:
+def run_demo(settings: Settings, alerts: int, seed: int, tell: Tell) -> Result:
     """Run the whole path on this machine.
 
     Parameters
     ----------
+    settings : Settings
+        From :func:`demo_settings`.
     alerts : int
         Messages to publish, spoilt ones included.
     seed : int
         Of the simulated night.
-    folder : Path
-        Where the LSST writer schema is put for the application to find.
     tell : callable
         Told of progress.
 
     Raises
     ------
     KafkaError, ModelError
-        If broker or application cannot start.
+        If the broker cannot be reached, or the application cannot start.
     """
-    _write_schemas(folder / "schemas")
-    messages = _messages(alerts, seed, tell)
-    with EmbeddedBroker() as broker:
-        settings = demo_settings(broker.bootstrap, folder / "schemas")
-        return _Night(settings, messages, tell).run()
+    return _Night(settings, _messages(alerts, seed, tell), tell).run()
 
 
 def demo_settings(bootstrap: str, schemas: Path) -> Settings:
-    """Give the settings of the demo's application: the defaults, but for a group that forms fast."""
+    """Give the settings of the demo's application: the defaults, but for a group that forms fast.
+
+    Parameters
+    ----------
+    bootstrap : str
+        Where the broker is.
+    schemas : Path
+        Folder that the LSST writer schema is put into, for the application to find.
+    """
+    _write_schemas(schemas)
     return Settings(
         source=SourceSettings(
             brokers=bootstrap,

@@ -28,7 +28,7 @@ from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import load_bundle
 from space2vec.workers.preprocess import Preprocessor
 
-VISIT_S = 35.0
+VISIT_S = 5.0
 
 
 def answered(count: int, folder: Path, seed: int = 1) -> list[OutputRecord]:
@@ -120,14 +120,15 @@ def annotated(message: Message, alert: Alert, annotation: Annotation) -> OutputR
 def visits(count: int) -> list[float]:
     """Times of publication, seconds since 1970: bursts, one a visit."""
     now = time.time()
-    number = int(SPAN_S / VISIT_S)
-    return sorted(now - VISIT_S * (1 + i % number) - 3 * math.sin(i) for i in range(count))
+    weights = [1 + 0.6 * math.sin(i / 9) + 0.5 * (i % 6 == 0) for i in range(int(SPAN_S / VISIT_S))]
+    chosen = np.random.default_rng(count).choice(len(weights), count, p=np.array(weights) / sum(weights))
+    return sorted(now - VISIT_S * (len(weights) - i) for i in chosen)
 
 
 def as_read(records: Sequence[OutputRecord], seed: int = 2) -> list[Message]:
     """Give outputs as they are read: each with a place, and a time some while after its source message's."""
     delays = np.random.default_rng(seed).lognormal(-0.3, 0.5, len(records))
-    return [
+    read = [
         Message(
             Partition(record.topic, i % 2),
             i,
@@ -138,34 +139,37 @@ def as_read(records: Sequence[OutputRecord], seed: int = 2) -> list[Message]:
         )
         for i, (record, delay) in enumerate(zip(records, delays, strict=True))
     ]
+    return sorted(read, key=lambda message: message.timestamp_ms or 0)
 
 
 def fill(store: Store, messages: Sequence[Message], reader: PacketReader) -> None:
     """Fill a store as the feed does, lag and ledger included."""
     for message in messages:
-        if message.partition.topic.endswith("-annotated"):
-            store.ring.add(entry_of(message, reader))
-        elif message.partition.topic.endswith("-rejected"):
+        flagged = False
+        if message.partition.topic.endswith("-rejected"):
             store.rejections.append(rejection_of(message))
         else:
-            continue
-        store.rates.add(ledger_line(message))
+            entry = entry_of(message, reader)
+            store.ring.add(entry)
+            flagged = bool(entry.flags)
+        store.rates.add(ledger_line(message, flagged))
     now = time.time()
     behind = 0.0
     for i in range(120):
-        behind = behind * 0.55 + (400 if i % 7 == 3 else 0)
+        behind = behind * 0.7 + 60 * (i % 6 == 0) * (1 + math.sin(i / 9))
         lag = {
             Partition("ztf-alerts", n): int(behind * share) for n, share in enumerate((0.4, 0.2, 0.3, 0.1))
         }
         store.lags.append((now - 5 * (119 - i), lag))
 
 
-def ledger_line(message: Message) -> dict[str, Any]:
+def ledger_line(message: Message, flagged: bool = False) -> dict[str, Any]:
     """Give the ledger's line for one output."""
     dead = message.partition.topic.endswith("-rejected")
     at = datetime.fromtimestamp((message.timestamp_ms or 0) / 1000, UTC)
     rejected = {"bad_record": 1} if dead else {}
-    return {"scored": int(not dead), "degraded": 0, "rejected": rejected, "at": at.isoformat()}
+    scored = not dead and not flagged
+    return {"scored": int(scored), "degraded": int(flagged), "rejected": rejected, "at": at.isoformat()}
 
 
 def with_object_id(record: OutputRecord, object_id: str) -> OutputRecord:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, PacketFlags
-from space2vec.stream.commands.run import draining_on_signals
 
 if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings
@@ -70,11 +71,19 @@ def dashboard(
         "schemas": dict((packets or PacketFlags()).overrides()),
         "dashboard": {"host": host, "port": port},
     }
-    with draining_on_signals() as stop, serving(load_settings(config, overrides)) as address:
+    with serving(load_settings(config, overrides)) as address:
         sys.stdout.write((json.dumps({"page": address}) if json_ else address) + "\n")
         sys.stdout.flush()
         sys.stderr.write("the page is served; Ctrl-C ends it\n")
-        stop.wait()
+        wait_for_the_end()
+
+
+def wait_for_the_end() -> None:
+    """Return at Ctrl-C or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        Event().wait()
 
 
 @contextmanager

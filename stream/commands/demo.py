@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,15 +17,18 @@ from cyclopts import App
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from space2vec.schemas.errors import ConfigError
-from space2vec.stream.commands.flags import Json
+from space2vec.stream.commands.dashboard import serving, wait_for_the_end
+from space2vec.stream.commands.flags import Json, Switch
 from space2vec.stream.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
+    from space2vec.schemas.settings import Settings
     from space2vec.stream.demo import Result, Tell
 
 EXAMPLES: Final = """\
 Examples:
   space2vec demo
+  space2vec demo --page
   space2vec demo --alerts 500 --out /tmp/demo
   space2vec demo --json | jq .lost
 """
@@ -41,6 +44,7 @@ def demo(
     alerts: PositiveInt = 2000,
     out: Path = Path("demo-out"),
     seed: NonNegativeInt = 1,
+    page: Switch = False,
     json_: Json = False,
 ) -> int:
     """See it all run: broker, simulated alerts, classifier, and the accounts.
@@ -57,21 +61,55 @@ def demo(
         Folder for the contact sheet and the figures.
     seed
         Of the simulated night.
+    page
+        Show it on a page while it runs (the address is said), and keep page and broker until Ctrl-C.
     json_
         The accounts as one JSON line instead of a table.
     """
     os.environ.setdefault(
         "RAY_LOG_TO_DRIVER", "0"
     )  # before Ray is imported; what its actors log is kept by Ray
-    from space2vec.stream.demo import run_demo
-    from space2vec.stream.demo_report import grade, sheet, table
+    from space2vec.stream.broker_embedded import EmbeddedBroker
+    from space2vec.stream.demo import demo_settings, run_demo
 
     if alerts < FEWEST:
         raise ConfigError(f"--alerts {alerts}: at least {FEWEST}, or there is nothing to see")
     logging.getLogger("space2vec").setLevel(logging.ERROR)  # what goes right is told below
     out.mkdir(parents=True, exist_ok=True)
-    with _progress(alerts) as tell:
-        result = run_demo(alerts, seed, out, tell)
+    with EmbeddedBroker() as broker:
+        settings = demo_settings(broker.bootstrap, out / "schemas")
+        with _page(settings) if page else nullcontext() as wait:
+            with _progress(alerts) as tell:
+                result = run_demo(settings, alerts, seed, tell)
+            _report(result, out, json_)
+            if not page and not json_:
+                sys.stdout.write("to look around in it: space2vec demo --page\n")
+            if wait is not None:
+                wait()
+    return OK if balanced(result) else FAILED
+
+
+@contextmanager
+def _page(settings: Settings) -> Iterator[Callable[[], None]]:
+    """Serve the page, at its usual port if that is free; gives what waits for Ctrl-C."""
+    any_port = settings.dashboard.model_copy(update={"port": 0})
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(serving(settings))
+        except ConfigError:
+            address = stack.enter_context(serving(settings.model_copy(update={"dashboard": any_port})))
+        sys.stderr.write(f"the page is at {address}\n")
+
+        def wait() -> None:
+            sys.stderr.write(f"look around at {address}; Ctrl-C ends page and broker\n")
+            wait_for_the_end()
+
+        yield wait
+
+
+def _report(result: Result, out: Path, json_: bool) -> None:
+    from space2vec.stream.demo_report import grade, sheet, table
+
     picture = out / "contact-sheet.png"
     sheet(result).save(picture)
     (out / "accounts.json").write_text(_line(result))
@@ -81,7 +119,7 @@ def demo(
         sys.stdout.write(
             f"{table(result)}\n{grade(result)}\n{picture}: the best candidates, and the rejected\n"
         )
-    return OK if balanced(result) else FAILED
+    sys.stdout.flush()
 
 
 def balanced(result: Result) -> bool:

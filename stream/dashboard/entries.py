@@ -55,6 +55,9 @@ class Entry:
     score, logit : float
     classes : dict of str to float
         Class label to probability.
+    kinds : dict of str to float
+        The same of the kinds of event where it is likelier real than not, else of the causes of an artefact;
+        empty where the model tells none.
     flags : tuple of str
     classifier : str
         Its name and version.
@@ -84,6 +87,7 @@ class Entry:
     score: float
     logit: float
     classes: dict[str, float]
+    kinds: dict[str, float]
     flags: tuple[str, ...]
     classifier: str
     sha256: str
@@ -95,7 +99,12 @@ class Entry:
     @property
     def label(self) -> str:
         """The likeliest class."""
-        return max(self.classes, key=lambda label: self.classes[label], default="")
+        return _likeliest(self.classes)
+
+    @property
+    def kind(self) -> str:
+        """The likeliest kind or cause; empty where none is told."""
+        return _likeliest(self.kinds)
 
     @property
     def size_bytes(self) -> int:
@@ -138,8 +147,10 @@ def entry_of(message: Message, reader: PacketReader) -> Entry:
 
 def _entry(message: Message, alert: Alert, said: list[dict[str, Any]]) -> Entry:
     headers = _headers(message)
-    # A packet may come with annotations of others, and several of ours: the headers name the one that counts.
-    last = next((one for one in said if one["sha256"] == headers.get("sha256")), said[-1])
+    # A packet may come with annotations of others, and several of ours, of which the first counts: by the headers.
+    ours = {(value or b"").decode("ascii", "replace") for name, value in message.headers if name == "sha256"}
+    one = next((one for one in said if one["sha256"] in ours), said[-1])
+    score, logit = _finite(one["score"]), _finite(one["logit"])
     written = message.timestamp_ms or 0
     began = _whole(headers.get("source_timestamp", ""))
     return Entry(
@@ -154,15 +165,14 @@ def _entry(message: Message, alert: Alert, said: list[dict[str, Any]]) -> Entry:
         dec=alert.dec,
         mjd_tai=alert.mjd_tai,
         negative=alert.negative,
-        score=_finite(last["score"]),
-        logit=_finite(last["logit"]),
-        classes={
-            _cut(c["label"]): _finite(c["probability"]) for c in last["classifications"][:_MOST_CLASSES]
-        },
-        flags=tuple(_cut(flag) for flag in last["flags"][:_MOST_FLAGS]),
-        classifier=_cut(f"{last['classifier']} {last['version']}"),
-        sha256=_cut(last["sha256"]),
-        embedding=_unit(last["embedding"]),
+        score=score,
+        logit=logit,
+        classes=_shares(one["classifications"]),
+        kinds=_shares(one.get("kinds" if logit >= 0 else "causes", [])),
+        flags=tuple(_cut(flag) for flag in one["flags"][:_MOST_FLAGS]),
+        classifier=_cut(f"{one['classifier']} {one['version']}"),
+        sha256=_cut(one["sha256"]),
+        embedding=_unit(one["embedding"]),
         planes={p: str(alert.faults[p].reason) if p in alert.faults else "" for p in Plane},
         truth=_truth(headers.get("truth", "")),
         value=message.value,
@@ -260,6 +270,14 @@ def _unit(vector: list[float]) -> NDArray[np.float32]:
     array = np.asarray(vector[:_MOST_DIMENSIONS], np.float32)
     length = float(np.linalg.norm(array)) if array.size else 0.0
     return array / np.float32(length) if length and math.isfinite(length) else np.empty(0, np.float32)
+
+
+def _shares(told: list[dict[str, Any]]) -> dict[str, float]:
+    return {_cut(one["label"]): _finite(one["probability"]) for one in told[:_MOST_CLASSES]}
+
+
+def _likeliest(shares: Mapping[str, float]) -> str:
+    return max(shares, key=lambda label: shares[label], default="")
 
 
 def _finite(value: float) -> float:

@@ -76,7 +76,7 @@ class Wanted:
     Attributes
     ----------
     label, survey : str
-        The likeliest class, and the survey; empty: any.
+        The likeliest class, or kind or cause; the survey; empty: any.
     flag : str
         A flag, :data:`NO_FLAG`, :data:`ANY_FLAG`; empty: does not matter.
     low, high : float
@@ -117,7 +117,7 @@ class Wanted:
         """Tell whether to show an alert."""
         return (
             self.low <= entry.score <= self.high
-            and self.label in ("", entry.label)
+            and self.label in ("", entry.label, entry.kind)
             and self.survey in ("", entry.survey)
             and self._flagged(entry)
             and (not self.text or self.text in f"{entry.object_id or ''} {entry.alert_id}".lower())

@@ -49,8 +49,9 @@ class Stamps:
 
 
 def _png(plane: Plane, stamp: np.ndarray) -> bytes:
-    """Draw rows upwards, as in FITS; a pixel without a value has a colour that no grey stamp has."""
-    levels = stretch(stamp, symmetric=plane is Plane.DIFFERENCE)[::-1]
+    """Draw rows upwards, as in FITS; a pixel without a value is transparent: the page hatches what lies behind."""
+    levels = stretch(stamp, symmetric=plane is Plane.DIFFERENCE)[..., 0]
+    there = np.where(np.isfinite(stamp), np.uint8(255), np.uint8(0))
     picture = BytesIO()
-    Image.fromarray(np.ascontiguousarray(levels)).save(picture, "png", compress_level=1)
+    Image.fromarray(np.dstack([levels, there])[::-1].copy(), "LA").save(picture, "png", compress_level=1)
     return picture.getvalue()

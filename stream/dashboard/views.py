@@ -50,12 +50,14 @@ def state(store: Store) -> Json:
         "totals": store.rates.totals(),
         "lag": {
             "now": sum(lags[-1][1].values()) if current else None,
+            "known": bool(lags),
             "series": [sum(lag.values()) for _, lag in lags],
             "partitions": {str(p): behind for p, behind in lags[-1][1].items()} if current else {},
         },
         "latency": _latency(entries),
         "scores": _histogram(entries),
         "classes": _counts(entry.label for entry in entries),
+        "kinds": _counts(entry.kind for entry in entries if entry.kind),
         "surveys": _counts(entry.survey for entry in entries),
         "flags": _counts(flag for entry in entries for flag in entry.flags),
         "rejected": len(store.rejections),
@@ -84,7 +86,7 @@ def summary(number: int, entry: Entry) -> Json:
         "object_id": entry.object_id,
         "score": round(entry.score, 6),
         "label": entry.label,
-        "probability": round(entry.classes.get(entry.label, 0.0), 6),
+        "kind": entry.kind,
         "flags": entry.flags,
         "negative": entry.negative,
         "written_ms": entry.written_ms,
@@ -117,6 +119,8 @@ def detail(store: Store, number: int, reader: PacketReader) -> Json | None:
         "mjd_tai": entry.mjd_tai,
         "logit": entry.logit,
         "classes": entry.classes,
+        "kinds": entry.kinds,
+        "classifier": entry.classifier,
         "latency_s": entry.latency_s,
         "source": entry.source,
         "output": entry.output,
@@ -215,11 +219,7 @@ def _listed(values: Sequence[Any]) -> str:
     if all(isinstance(value, str | int | float) for value in values) and len(values) <= 16:
         return ", ".join(str(_text(value)) for value in values)[:_LONGEST_VALUE] or "none"
     records = values and all(isinstance(value, Mapping) for value in values)
-    if (
-        records
-        and len(values) <= 8
-        and all(set(value) == {"label", "classId", "probability"} for value in values)
-    ):
+    if records and len(values) <= 8 and all({"label", "probability"} <= value.keys() for value in values):
         return ", ".join(f"{value['label']} {_number(value['probability'])}" for value in values)
     return f"{len(values)} {'records' if records else 'values'}"
 

@@ -4,6 +4,7 @@ import { el, setText, svg } from "./dom.js";
 
 const WIDTH = 240;
 const HEIGHT = 48;
+const HEAD = 4;
 
 function canvas(plot) {
   let drawing = plot.querySelector("svg");
@@ -20,7 +21,7 @@ export function trace(plot, series, { length = series.length, faint = null, unit
   const known = [...series, ...(faint ?? [])].filter((value) => value !== null);
   const top = Math.max(...known, 0);
   const step = WIDTH / Math.max(1, length);
-  const y = (value) => (HEIGHT - 1 - (top ? (value / top) * (HEIGHT - 4) : 0)).toFixed(1);
+  const y = (value) => (HEIGHT - 1 - (top ? (value / top) * (HEIGHT - HEAD) : 0)).toFixed(1);
   const shift = length - series.length;
   const line = (values, ground) => {
     let path = "";
@@ -51,7 +52,7 @@ export function histogram(plot, held, picked) {
   const step = WIDTH / held.length;
   const bars = (counts, kind) =>
     counts.flatMap((number, i) => {
-      const tall = (Math.log1p(number) / top) * (HEIGHT - 4);
+      const tall = (Math.log1p(number) / top) * (HEIGHT - HEAD);
       return number
         ? [svg("rect", { class: kind, x: (i * step + 0.4).toFixed(2), y: (HEIGHT - tall).toFixed(2), width: (step - 0.8).toFixed(2), height: tall.toFixed(2) })]
         : [];

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { byId, el } from "./dom.js";
 import { FLAGS, count, degrees, hours, score, utc } from "./format.js";
-import { chips, gauge, triplet, truth } from "./stamps.js";
+import { chips, gauge, triplet, truth, verdict } from "./stamps.js";
 import { numbers } from "./wall.js";
 
 const dialog = byId("detail");
@@ -57,26 +57,29 @@ function content(alert) {
       ),
     ),
     el("div", { class: "large" }, triplet(run, alert, (plane) => el("span", { class: "caption" }, caption(alert, plane)))),
-    gauge(alert.score),
     el(
       "div",
       { class: "verdict" },
-      el("p", { class: "big" }, el("b", {}, score(alert.score)), el("span", {}, ` ${alert.label}`)),
-      el("p", { class: "dim" }, `log-odds ${alert.logit.toFixed(2)}`, known ? ` · ${known}` : ""),
       el(
-        "ul",
-        { class: "classes" },
-        Object.entries(alert.classes)
-          .sort((one, other) => other[1] - one[1])
-          .map(([label, probability]) => el("li", {}, el("span", {}, label), gauge(probability), el("span", { class: "number" }, score(probability)))),
+        "div",
+        {},
+        el("p", { class: "big" }, el("b", {}, score(alert.score)), el("span", {}, verdict(alert))),
+        el("p", { class: "dim" }, `log-odds ${alert.logit.toFixed(2).replace("-", "−")} · ${alert.classifier}`),
+        known ? el("p", { class: "dim truth" }, known) : null,
       ),
+      el("div", { class: "classes" }, bars(alert.classes), bars(alert.kinds)),
     ),
     alert.flags.length ? el("ul", { class: "flags" }, alert.flags.map((flag) => el("li", {}, chips([flag]), ` ${FLAGS[flag] ?? ""}`))) : null,
     el("dl", { class: "facts" }, facts(alert).flatMap(([name, ...value]) => [el("dt", {}, name), el("dd", {}, ...value)])),
-    section("Nearest by embedding", neighbours(alert)),
+    section("Nearest by embedding", el("p", { class: "note" }, "by cosine similarity, among the alerts that are held"), neighbours(alert)),
     ...alert.annotations.map((rows, i) => section(i ? "Annotation, earlier" : "Annotation", table(rows))),
     section("Packet", searchable(alert.fields)),
   ].filter(Boolean);
+}
+
+function bars(shares) {
+  const sorted = Object.entries(shares).sort((one, other) => other[1] - one[1]);
+  return el("ul", {}, sorted.map(([label, share]) => el("li", {}, el("span", {}, label.replaceAll("_", " ")), gauge(share), el("span", { class: "number" }, score(share)))));
 }
 
 function caption(alert, plane) {
@@ -88,12 +91,12 @@ function caption(alert, plane) {
 function facts(alert) {
   const rows = [];
   if (alert.ra !== null && alert.dec !== null) {
-    rows.push(["Position", `${hours(alert.ra)} ${degrees(alert.dec)}`, el("small", {}, `${alert.ra.toFixed(6)}, ${alert.dec.toFixed(6)}`)]);
+    rows.push(["Position", `${hours(alert.ra)} ${degrees(alert.dec)}`, el("small", {}, `${alert.ra.toFixed(6)}°, ${alert.dec.toFixed(6).replace("-", "−")}°`)]);
   }
-  if (alert.mjd_tai !== null) rows.push(["Mid-exposure", `MJD ${alert.mjd_tai.toFixed(5)}`, el("small", {}, "TAI")]);
+  if (alert.mjd_tai !== null) rows.push(["Exposure", `MJD ${alert.mjd_tai.toFixed(5)}`, el("small", {}, "TAI, its middle")]);
   if (alert.negative !== null) rows.push(["Sign", alert.negative ? "fainter than the template" : "brighter than the template"]);
   rows.push(["Written", utc(alert.written_ms), el("small", {}, alert.latency_s === null ? "UTC" : `UTC, ${alert.latency_s.toFixed(2)} s after it was published`)]);
-  rows.push(["Came from", el("code", {}, alert.source)], ["Is now", el("code", {}, alert.output), el("small", {}, `${count(alert.bytes)} bytes`)]);
+  rows.push(["Source", el("code", {}, alert.source)], ["Output", el("code", {}, alert.output), el("small", {}, `${count(alert.bytes)} bytes`)]);
   return rows;
 }
 
@@ -117,7 +120,7 @@ function neighbours(alert) {
         },
         triplet(run, other),
         gauge(other.score),
-        el("span", { class: "line" }, el("span", { class: "score" }, score(other.score)), el("span", { class: "label" }, other.label), el("span", { class: "similarity", title: "cosine similarity" }, other.similarity.toFixed(3))),
+        el("span", { class: "line" }, el("span", { class: "score" }, score(other.score)), el("span", { class: "label" }, verdict(other)), el("span", { class: "similarity", title: "cosine similarity" }, other.similarity.toFixed(3))),
         el("span", { class: "line dim" }, el("span", { class: "name" }, other.object_id ?? other.alert_id), el("span", {}, other.survey)),
         truth(other) ? el("span", { class: "line dim truth" }, truth(other)) : null,
       ),

@@ -34,22 +34,22 @@ function showState(state) {
   reading("rate", short(state.rate.now));
   trace(plot("rate"), state.rate.series, { length });
   const { scored, degraded, rejected: dead } = state.totals;
-  foot("rate", `10 min: ${count(scored)} scored · ${count(degraded)} degraded · ${count(dead)} rejected`);
+  foot("rate", `${count(scored)} scored, ${count(degraded)} flagged, ${count(dead)} rejected in 10 min`);
 
   reading("lag", state.lag.now === null ? "–" : count(state.lag.now));
   trace(plot("lag"), state.lag.series, { length });
   const partitions = Object.entries(state.lag.partitions).sort((one, other) => other[1] - one[1]);
   const [worst] = partitions;
-  foot("lag", !worst ? "not known: give the run's topics" : worst[1] ? `most on ${worst[0]}` : `none on any of ${count(partitions.length)} partitions`);
+  foot("lag", !state.lag.known ? "not known: no topics given" : !worst ? "cannot be read now" : worst[1] ? `most on ${worst[0]}` : `on none of ${count(partitions.length)} partitions`);
 
   reading("latency", short(state.latency.p50));
   trace(plot("latency"), state.latency.series50, { length, faint: state.latency.series99, unit: " s" });
-  foot("latency", state.latency.p99 === null ? "published to annotated" : `99 % within ${short(state.latency.p99)} s, published to annotated`);
+  foot("latency", state.latency.p99 === null ? "from published to annotated" : `99 % within ${short(state.latency.p99)} s, published to annotated`);
 
   reading("scores", count(state.held));
   setText(byId("tab-wall").querySelector(".count"), count(state.held));
   setText(byId("tab-rejected").querySelector(".count"), count(state.rejected));
-  choices(form.elements.class, state.classes, [["", "any"]]);
+  choices(form.elements.class, { ...state.classes, ...state.kinds }, [["", "any"]]);
   choices(form.elements.survey, state.surveys, [["", "any"]]);
   choices(form.elements.flag, state.flags, [["", "any or none"], [NO_FLAG, "none"], [ANY_FLAG, "at least one"]]);
 }
@@ -185,7 +185,7 @@ function theme(next) {
   if (next) document.documentElement.dataset.theme = next;
   else delete document.documentElement.dataset.theme;
   localStorage.setItem("theme", next);
-  setText(byId("theme"), next ? next[0].toUpperCase() + next.slice(1) : "Auto");
+  setText(byId("theme"), `◐ ${next ? next[0].toUpperCase() + next.slice(1) : "Auto"}`);
 }
 
 const nextTheme = () => theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? "") + 1) % THEMES.length]);

@@ -29,6 +29,8 @@ export const gauge = (score) => {
 
 export const chips = (flags) => flags.map((flag) => el("span", { class: "chip" }, flag));
 
+export const verdict = (alert) => (alert.kind ? `${alert.label}: ${alert.kind.replaceAll("_", " ")}` : alert.label);
+
 export function truth(alert) {
   if (!("real" in alert.truth)) return null;
   const what = alert.truth.real ? ["real", alert.truth.kind] : ["bogus", alert.truth.cause];

@@ -2,7 +2,7 @@
 
 import { byId, el, setText } from "./dom.js";
 import { ago, score } from "./format.js";
-import { chips, gauge, triplet, truth } from "./stamps.js";
+import { chips, gauge, triplet, truth, verdict } from "./stamps.js";
 
 const wall = byId("wall");
 const cards = new Map();
@@ -54,7 +54,7 @@ function make(run, alert) {
       class: "card",
       "data-number": alert.number,
       "data-written": alert.written_ms,
-      "aria-label": `${name}, ${alert.survey}, score ${score(alert.score)}, ${alert.label}${alert.flags.length ? `, flags ${alert.flags.join(", ")}` : ""}`,
+      "aria-label": `${name}, ${alert.survey}, score ${score(alert.score)}, ${verdict(alert)}${alert.flags.length ? `, flags ${alert.flags.join(", ")}` : ""}`,
       on: { click: () => onOpen(alert.number), focus: () => settle(alert.number) },
     },
     triplet(run, alert),
@@ -63,7 +63,7 @@ function make(run, alert) {
       "span",
       { class: "line" },
       el("span", { class: "score" }, score(alert.score)),
-      el("span", { class: "label" }, alert.label),
+      el("span", { class: "label" }, verdict(alert)),
       el("span", { class: "chips" }, chips(alert.flags)),
     ),
     el(
