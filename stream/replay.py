@@ -27,6 +27,7 @@ from space2vec.stream.redrive import UntilFinished
 from space2vec.stream.replay_archives import Archive
 from space2vec.stream.replay_source import ArchiveSource
 from space2vec.stream.replay_standing import Destination
+from space2vec.stream.replay_topics import open_archive
 from space2vec.workers.bundle import Bundle, load_bundle
 
 _TOLD_S: Final = 0.5
@@ -49,6 +50,8 @@ class Replay:
         How fast.
     again : bool
         Whether to replay archives that are done.
+    nice : int
+        By how much actors on Ray give way to other processes.
     """
 
     settings: Settings
@@ -56,6 +59,7 @@ class Replay:
     annotated: str = ""
     pacing: Pacing = field(default_factory=Pacing)
     again: bool = False
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ def replay_archive(
     Raises
     ------
     ConfigError, KafkaError, ModelError
-        If the destination cannot be written to, or the model not be had.
+        If the destination cannot be written to, the model not be had, or a topic is not what it was.
     OSError
         If storage fails.
     """
@@ -153,11 +157,20 @@ def replay_archive(
         return Progress(
             archive, before.run, before.counts, done=True, skipped=True, faults=tuple(before.faults)
         )
+    if before.next and before.size != archive.size:
+        raise ConfigError(
+            f"{archive.name}: between these times there are now {archive.size} offsets; there were {before.size} when "
+            "this replay began, so it cannot go on: begin another, somewhere else"
+        )
     reader = PacketReader(
         writer_schemas(replay.settings.schemas), Profiles.load(replay.settings.schemas.profiles)
     )
     source = ArchiveSource(
-        archive, before.run, lambda: destination.standing(archive).next, replay.pacing.pace(reader)
+        archive,
+        before.run,
+        lambda: destination.standing(archive).next,
+        replay.pacing.pace(reader),
+        lambda: open_archive(archive, replay.settings),
     )
     sink, ledger = destination.open(source)
     opener, answerer = opener_of(destination.settings)

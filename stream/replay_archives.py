@@ -1,7 +1,7 @@
 """Archives of alerts: what the user names, as shards that are read one beside the other.
 
-A shard is one tar archive, one large Avro container, or the loose packet files of one folder. Everything is
-reached through fsspec, so a path may as well be ``s3://`` or ``https://``; nothing is unpacked to disk.
+A shard is one tar archive, one large Avro container or Parquet table, or the loose packet files and small tables of
+one folder. Everything is reached through fsspec, so a path may as well be ``s3://`` or ``https://``; nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import fsspec
 from space2vec.schemas.errors import ConfigError
 from space2vec.stream.archives import ARCHIVE_SUFFIXES, PACKET_SUFFIXES
 
+TABLE_SUFFIX: Final = ".parquet"
+"""Of tables whose rows are alerts, stamps included."""
 LARGE_BYTES: Final = 8 << 20
 """From this size on, a container is read block by block and is a shard of its own."""
 _EDGE_BYTES: Final = 1 << 20
@@ -46,7 +48,7 @@ class Archive:
     protocol : str
         fsspec's: ``file``, ``s3``, ``https``, ...
     files : tuple of StoredFile
-        One tar archive or large container, or any number of packet files.
+        One tar archive, large container or large table, or any number of packet files and small tables.
     digest : str
         SHA-256, hex, of what tells the archive from any other: of a single file its size and its first and last
         MiB (a gzip's last bytes are the checksum of all of it), of loose packets their names and sizes.
@@ -147,7 +149,7 @@ def _resolved(argument: str) -> list[Archive]:
         paths = sorted(storage.glob(path))
         name = path.split("*")[0].split("?")[0].rstrip("/").rsplit("/", 1)[-1] or "packets"
     elif storage.isdir(path):
-        wanted = ARCHIVE_SUFFIXES + PACKET_SUFFIXES
+        wanted = (*ARCHIVE_SUFFIXES, *PACKET_SUFFIXES, TABLE_SUFFIX)
         paths = sorted(p for p in storage.find(path) if p.endswith(wanted))
         name = path.rstrip("/").rsplit("/", 1)[-1]
     else:

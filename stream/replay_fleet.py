@@ -6,9 +6,12 @@ than can be scored. A worker that dies leaves its archive where it was; another 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
@@ -74,8 +77,20 @@ def replay_on_ray(replay: Replay, archives: Sequence[Archive], stop: Event, tell
         from space2vec.workers.classifier import start_classifiers
 
         settings = replay.settings
-        classifiers = start_classifiers(load_bundle(settings.model.bundle), settings.ray.classifiers, settings)
+        classifiers = start_classifiers(
+            load_bundle(settings.model.bundle), settings.ray.classifiers, settings
+        )
+        for classifier in classifiers:
+            classifier.__ray_call__.remote(lambda _, nice=replay.nice: give_way(nice))
         return _Fleet(replay, archives, classifiers, tell).run(stop)
+
+
+def give_way(nice: int) -> None:
+    """Lower this process's priority, all its threads with it, as nice(1) does; never raise it again."""
+    for thread in Path("/proc/self/task").iterdir() if nice else ():
+        with suppress(ProcessLookupError):  # it has just ended
+            now = os.getpriority(os.PRIO_PROCESS, int(thread.name))
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), max(nice, now))
 
 
 class ReplayWorker:
@@ -91,6 +106,7 @@ class ReplayWorker:
 
     def __init__(self, replay: Replay, classifiers: Sequence[Any]) -> None:
         configure_logs()
+        give_way(replay.nice)
         self._replay, self._classifiers = replay, classifiers
         self._stop = Event()
         self._progress: Progress | None = None

@@ -108,7 +108,7 @@ class FolderDestination:
         counts = Counts()
         for part in manifest.parts:
             counts.add(counted(part.counts))
-        return Standing(manifest.run, manifest.next, manifest.done, counts, manifest.faults)
+        return Standing(manifest.run, manifest.next, manifest.size, manifest.done, counts, manifest.faults)
 
     def begin_again(self, archive: Archive) -> None:
         """Forget that the archive is done."""
@@ -198,6 +198,7 @@ class FolderSink:
         about = {
             "archive": manifest.archive,
             "digest": manifest.digest,
+            "run": manifest.run,
             "first": str(first),
             "end": str(end),
             "model": manifest.model["name"],

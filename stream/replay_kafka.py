@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from space2vec.schemas.errors import KafkaError
-from space2vec.schemas.settings import Settings
+from space2vec.schemas.settings import ClusterSettings, Settings
 from space2vec.stream.assembly import sink_of
 from space2vec.stream.kafka_config import admin_properties, cluster_properties, sink_cluster
 from space2vec.stream.kafka_sink import AtLeastOnceSink
@@ -33,6 +33,21 @@ from space2vec.stream.topic_reader import TopicReader
 _BEYOND: Final = 1 << 62
 LEDGER: Final = "space2vec-replays"
 """Ledger of all replays into a cluster; kept for good, since it says what is done."""
+
+
+def apart(settings: Settings) -> Settings:
+    """Settings under a client id of the replays' own, so that a broker's quotas can hold them back."""
+
+    def named(cluster: ClusterSettings) -> dict[str, str]:
+        return {"client.id": "space2vec-replay"} | cluster.options
+
+    source, sink = settings.source, settings.sink
+    return settings.model_copy(
+        update={
+            "source": source.model_copy(update={"options": named(source)}),
+            "sink": sink.model_copy(update={"options": named(sink)}),
+        }
+    )
 
 
 class KafkaDestination:
@@ -85,7 +100,8 @@ class KafkaDestination:
         before = self.standing(archive)
         if before.done:
             base, _, number = before.run.rpartition("-")
-            begun = {"run": f"{base}-{int(number) + 1}", "to": self._topic, "topic": archive.shard}
+            name = f"{base}-{int(number) + 1}"
+            begun = {"run": name, "to": self._topic, "topic": archive.shard, "size": archive.size}
             nothing = {"partition": 0, "first": 0, "next": 0, "messages": 0, "silent": [], "done": False}
             self._put(json.dumps(begun | nothing).encode())
 
@@ -162,6 +178,7 @@ class ReplayLedger(Ledger):
             "to": self._to,
             "archive": self._source.archive.name,
             "digest": self._source.archive.digest,
+            "size": self._source.archive.size,
             "done": done,
             "faults": self._source.faults if done else [],
         }
@@ -218,6 +235,7 @@ def all_messages(reader: TopicReader, topic: str) -> Iterator[Message]:
 
 def _advance(standing: Standing, line: Mapping[str, Any]) -> None:
     standing.next = max(standing.next, line["next"])
+    standing.size = line["size"]
     standing.done = standing.done or line["done"]
     standing.counts.add(counted(line))
     standing.faults += line.get("faults", [])

@@ -8,14 +8,14 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Final, cast
+from typing import IO, Final, Protocol, cast
 
 from space2vec.schemas.container import HeaderReader
 from space2vec.schemas.errors import PacketError
 from space2vec.schemas.limits import Limits
 from space2vec.schemas.varint import encode_long
 from space2vec.stream.archives import PACKET_SUFFIXES
-from space2vec.stream.replay_archives import Archive, StoredFile, is_archive, is_large
+from space2vec.stream.replay_archives import TABLE_SUFFIX, Archive, StoredFile, is_archive, is_large
 from space2vec.stream.replay_tar import TarMember, tar_members
 
 _GZIP: Final = b"\x1f\x8b"
@@ -31,13 +31,29 @@ Load = Callable[[], bytes]
 class Member:
     """One packet of an archive; a block of one, where a container is large.
 
-    ``number`` counts from 0; ``mtime`` is the file's time in seconds since 1970, 0 if it has none.
+    ``number`` counts from 0; ``mtime`` is the file's time in seconds since 1970, 0 if it has none; ``key`` is that
+    of a Kafka message.
     """
 
     number: int
     name: str
     packet: bytes = field(repr=False)
     mtime: float = 0.0
+    key: bytes | None = None
+
+
+class Reader(Protocol):
+    """What reads an archive, wherever its packets are."""
+
+    faults: list[str]
+    """What could not be read."""
+
+    @property
+    def bytes_read(self) -> int:
+        """How far it is, of the archive's ``size``."""
+
+    def members(self, start: int = 0) -> Generator[Member]:
+        """Yield the packets from number ``start`` on."""
 
 
 class ArchiveReader:
@@ -57,14 +73,14 @@ class ArchiveReader:
         self.archive = archive
         self.faults: list[str] = []
         self._limits = limits
-        self._before = 0
+        self._before = self._within = 0
         self._stored: IO[bytes] | None = None
 
     @property
     def bytes_read(self) -> int:
         """How far it is, in bytes as stored."""
         stored = self._stored
-        return self._before + (stored.tell() if stored is not None and not stored.closed else 0)
+        return self._before + (stored.tell() if stored is not None and not stored.closed else self._within)
 
     def members(self, start: int = 0) -> Generator[Member]:
         """Yield the packets from number ``start`` on; those before are passed over.
@@ -83,10 +99,13 @@ class ArchiveReader:
                     number += 1
             except _DAMAGE as error:
                 self.faults.append(f"{file.name}: {error or type(error).__name__}; what came before is read")
-            self._before += file.size
+            self._before, self._within = self._before + file.size, 0
 
     def _packets(self, file: StoredFile) -> Iterator[tuple[str, float, Load]]:
         """What a file holds: names, times, and how to have the bytes before the next one is asked for."""
+        if file.name.endswith(TABLE_SUFFIX):
+            yield from self._rows(file)
+            return
         if not is_archive(file.name) and not is_large(file):
             yield file.name, 0.0, partial(self._whole, file)
             return
@@ -98,6 +117,14 @@ class ArchiveReader:
             else:
                 for block in _blocks(stream, self._limits):
                     yield file.name, 0.0, partial(bytes, block)
+
+    def _rows(self, file: StoredFile) -> Iterator[tuple[str, float, Load]]:
+        from space2vec.stream.replay_rows import packets_of  # Arrow is not needed for anything else here
+
+        with self.archive.open(file) as stored:
+            for row, (share, load) in enumerate(packets_of(stored)):
+                self._within = int(share * file.size)
+                yield f"{file.name}[{row}]", 0.0, load
 
     def _whole(self, file: StoredFile) -> bytes:
         limit = self._limits.packet_bytes

@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition
 from space2vec.stream.pacing import BEHIND_S, Pace
 from space2vec.stream.protocols import Message, Partition, PartitionListener
 from space2vec.stream.replay_archives import Archive
-from space2vec.stream.replay_members import ArchiveReader, Member
+from space2vec.stream.replay_members import Member, Reader
 
 log = structlog.get_logger()
 
@@ -34,9 +34,18 @@ class ArchiveSource:
         Number of the first packet wanted; asked when the pipeline begins, with the sink already open.
     pace : Pace
         When each packet is due.
+    open_reader : callable
+        Gives what reads the archive, from its beginning.
     """
 
-    def __init__(self, archive: Archive, run: str, begin: Callable[[], int], pace: Pace) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        run: str,
+        begin: Callable[[], int],
+        pace: Pace,
+        open_reader: Callable[[], Reader],
+    ) -> None:
         self.archive = archive
         self.partition = Partition(archive.shard, 0)
         self.end: int | None = None
@@ -47,7 +56,8 @@ class ArchiveSource:
         """Most that the pace was behind, in seconds."""
         self.run = run
         self._begin, self._pace = begin, pace
-        self._reader = ArchiveReader(archive)
+        self._open_reader = open_reader
+        self._reader = open_reader()
         self._members: Generator[Member] | None = None
         self._next: Member | None = None
         self._held = False
@@ -121,7 +131,7 @@ class ArchiveSource:
 
     def _go(self, number: int) -> None:
         self.close()
-        self._reader = ArchiveReader(self.archive)
+        self._reader = self._open_reader()
         self._members = self._reader.members(number)
         self.position, self.end = number, None
         self._advance(0)
@@ -145,7 +155,8 @@ class ArchiveSource:
             self.partition,
             member.number,
             member.packet,
-            member.name.encode("utf-8", "surrogateescape"),
+            # Never none: Kafka would choose the partition of an answer at random, each time another.
+            member.key or member.name.encode("utf-8", "surrogateescape"),
             timestamp_ms=int(member.mtime * 1000) or None,
             headers=((PROVENANCE, json.dumps(told).encode()),),
         )

@@ -24,6 +24,8 @@ class Standing:
         Names the replay of this archive by this model; a run that is stopped and begun again keeps its name.
     next : int
         Number of the first packet that is not answered.
+    size : int
+        Of the archive when it was begun; 0 if it was not.
     done : bool
         Whether the archive is answered to its end.
     counts : Counts
@@ -34,6 +36,7 @@ class Standing:
 
     run: str
     next: int = 0
+    size: int = 0
     done: bool = False
     counts: Counts = field(default_factory=Counts)
     faults: list[str] = field(default_factory=list)

@@ -41,9 +41,11 @@ class TopicReader:
         Where the topics are.
     group : str
         A group id that the cluster lets us name: librdkafka asks after it, though it is never joined.
+    strict : bool
+        Whether offsets that retention has taken are an error; else they are passed over.
     """
 
-    def __init__(self, cluster: ClusterSettings, group: str = "space2vec") -> None:
+    def __init__(self, cluster: ClusterSettings, group: str = "space2vec", *, strict: bool = False) -> None:
         self._consumer = Consumer(
             admin_properties(cluster)
             | {
@@ -51,7 +53,7 @@ class TopicReader:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
+                "auto.offset.reset": "error" if strict else "earliest",
             }
         )
 
@@ -79,6 +81,34 @@ class TopicReader:
             }
         except KafkaException as error:
             raise KafkaError(f"{topic}: {error.args[0].str()}") from error
+
+    def spans_between(self, topic: str, since_ms: int, until_ms: int) -> dict[Partition, tuple[int, int]]:
+        """Give what of each partition was written at or after one time and before another, milliseconds since 1970.
+
+        Raises
+        ------
+        KafkaError
+            If the cluster cannot be reached.
+        """
+        ends = self.spans(topic)
+        moments = [self._offsets_at(list(ends), moment) for moment in (since_ms, until_ms)]
+        return {
+            partition: tuple(min(at.get(partition, end), end) for at in moments)  # type: ignore[misc]
+            for partition, (_, end) in ends.items()
+        }
+
+    def _offsets_at(self, partitions: list[Partition], moment_ms: int) -> dict[Partition, int]:
+        """First offset at or after a time, for the partitions that have one."""
+        wanted = [TopicPartition(*partition, moment_ms) for partition in partitions]
+        try:
+            found = self._consumer.offsets_for_times(wanted, timeout=_CALL_S) if wanted else []
+        except KafkaException as error:
+            raise KafkaError(f"offsets by time: {error.args[0].str()}") from error
+        return {Partition(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
+    def cluster_id(self) -> str:
+        """Give the name that the cluster has for itself."""
+        return str(self._consumer.list_topics(timeout=_CALL_S).cluster_id)
 
     def messages(self, spans: Spans) -> Iterator[Message]:
         """Every message in the spans; control records and what was compacted away are not among them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -103,3 +104,10 @@ class KafkaFlags:
                 raise ConfigError(f"-X {option}: expected key=value")
             options[name.strip()] = value
         return {"brokers": self.brokers, "options": options or None}
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    """Give a time in milliseconds since 1970; UTC is meant where no zone is given."""
+    if moment is None:
+        return None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
-from space2vec.stream.commands.flags import Config, Json, PacketFlags
+from space2vec.schemas.errors import ConfigError
+from space2vec.stream.commands.flags import Config, Json, KafkaFlags, PacketFlags, milliseconds
 from space2vec.stream.exit_codes import MODEL, OK
 
 if TYPE_CHECKING:
     from space2vec.schemas.alert import Alert
     from space2vec.schemas.reader import PacketReader
+    from space2vec.schemas.settings import Settings
     from space2vec.stream.comparison import Comparison
     from space2vec.stream.replay_archives import Archive
 
@@ -23,6 +26,7 @@ EXAMPLES: Final = """\
 Examples:
   space2vec model verify
   space2vec model verify my-bundle/ --device cuda --json
+  space2vec model import braai.onnx braai/ --manifest braai.json --layout planes-last --output probability
   space2vec model compare core my-bundle/ ztf_public_20261122.tar.gz --sheet changes.png
 """
 
@@ -65,6 +69,52 @@ def verify(
     return OK if sound else MODEL
 
 
+@app.command(name="import")
+def import_(
+    graph: Path,
+    folder: Path,
+    /,
+    *,
+    manifest: Path,
+    layout: Literal["planes-first", "planes-last"] = "planes-first",
+    output: Literal["log-odds", "probability"] = "log-odds",
+    stamps: Path | None = None,
+) -> None:
+    """Make a bundle of an ONNX graph and a manifest.
+
+    Parameters
+    ----------
+    graph
+        ONNX file: one input of stamps, one score per stamp; weights inside.
+    folder
+        Where to write the bundle.
+    manifest
+        JSON as docs/bring-a-bundle.md tells, without files; its architecture.kind is graph.
+    layout
+        Axes of the graph's input: (N, planes, S, S), or (N, S, S, planes) as Keras has it.
+    output
+        What the graph's output is, of the manifest's first class.
+    stamps
+        Pixels of the golden vectors, (K, planes, H, W), a .npy file; none: made-up ones.
+    """
+    import numpy as np
+
+    from space2vec.workers.bundle import verify_bundle
+    from space2vec.workers.importing import import_graph, made_stamps
+    from space2vec.workers.manifest import parse_manifest
+
+    try:
+        draft = parse_manifest(manifest.read_bytes(), str(manifest), draft=True)
+        golden = np.load(stamps, allow_pickle=False) if stamps is not None else made_stamps(draft.input)
+        content = graph.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    bundle = import_graph(folder, draft, content, golden, layout, output)
+    checks = verify_bundle(bundle, "cpu")
+    sys.stdout.write(f"{bundle.path}\nsha256 {bundle.sha256}\n")
+    sys.stdout.writelines(f"{'ok  ' if c.ok else 'BAD '} {c.name}: {c.detail}\n" for c in checks)
+
+
 @app.command
 def compare(
     first: str,
@@ -75,24 +125,31 @@ def compare(
     threshold: float = 0.5,
     sheet: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    since: datetime | None = None,
+    until: datetime | None = None,
     packets: PacketFlags | None = None,
+    kafka: KafkaFlags | None = None,
     config: Config = None,
     json_: Json = False,
 ) -> None:
-    """Score the alerts of archives by two bundles, and say where they differ.
+    """Score the alerts of archives or topics by two bundles, and say where they differ.
 
     Parameters
     ----------
     first, second
         A shipped bundle's name, or a bundle's folder, each.
     sources
-        Tar archives, Avro containers, or folders of packets; paths, globs, or URLs.
+        As of `space2vec replay`: archives, tables, folders, URLs; kafka:TOPIC with --since and --until.
     threshold
         Operating point: the score from which on an alert counts as real.
     sheet
         PNG of the alerts whose score changed most.
     device
         Where to score.
+    since
+        Of a topic, only messages from this time on, UTC.
+    until
+        Of a topic, only messages before this time, UTC.
     config
         Settings file, TOML or YAML.
     json_
@@ -104,10 +161,15 @@ def compare(
     from space2vec.stream.comparison import BundleScorer
     from space2vec.stream.comparison import compare as put_side_by_side
     from space2vec.stream.config import load_settings
-    from space2vec.stream.replay_archives import find_archives
+    from space2vec.stream.replay_topics import find_sources
     from space2vec.workers.bundle import load_bundle
 
-    settings = load_settings(config, {"schemas": (packets or PacketFlags()).overrides()})
+    sections = {
+        "source": (kafka or KafkaFlags()).overrides(),
+        "schemas": (packets or PacketFlags()).overrides(),
+    }
+    settings = load_settings(config, sections)
+    archives = find_sources(sources, settings, milliseconds(since), milliseconds(until))
     reader = PacketReader(
         writer_schemas(settings.schemas),
         Profiles.load(settings.schemas.profiles),
@@ -116,7 +178,7 @@ def compare(
     before, after = (
         BundleScorer(load_bundle(name), device, settings.model.threads) for name in (first, second)
     )
-    compared = put_side_by_side(_alerts(find_archives(sources), reader), before, after, threshold)
+    compared = put_side_by_side(_alerts(archives, settings, reader), before, after, threshold)
     if sheet is not None:
         compared.sheet().save(sheet)
     bundles = [
@@ -129,14 +191,14 @@ def compare(
         sys.stdout.write(_side_by_side(compared, bundles))
 
 
-def _alerts(archives: Sequence[Archive], reader: PacketReader) -> Iterator[Alert]:
+def _alerts(archives: Sequence[Archive], settings: Settings, reader: PacketReader) -> Iterator[Alert]:
     """Every alert that can be opened; of what cannot, `space2vec replay` gives account."""
     from space2vec.schemas.alert import Alert
     from space2vec.schemas.errors import SchemaUnavailable
-    from space2vec.stream.replay_members import ArchiveReader
+    from space2vec.stream.replay_topics import open_archive
 
     for archive in archives:
-        stored = ArchiveReader(archive)
+        stored = open_archive(archive, settings)
         for member in stored.members():
             try:
                 yield from (record for record in reader.read(member.packet) if isinstance(record, Alert))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from space2vec.stream.commands.flags import Config, Json, ModelFlags, PacketFlags
+from space2vec.stream.commands.flags import Config, Json, ModelFlags, PacketFlags, milliseconds
 from space2vec.stream.commands.run import draining_on_signals
 
 EXAMPLES: Final = """\
@@ -74,7 +74,8 @@ def redrive(
     }
     settings = load_settings(config, overrides)
     with draining_on_signals() as stop:
-        counts = put_through(settings, topic, set(reason), _ms(since, 0), _ms(until, 1 << 62), stop)
+        span = milliseconds(since) or 0, milliseconds(until) or 1 << 62
+        counts = put_through(settings, topic, set(reason), *span, stop)
     told = {
         "redriven": counts.messages,
         "scored": counts.scored,
@@ -86,9 +87,3 @@ def redrive(
         sys.stdout.write(json.dumps(told) + "\n")
     else:
         sys.stderr.write(" ".join(f"{name}={value}" for name, value in told.items()) + "\n")
-
-
-def _ms(moment: datetime | None, default: int) -> int:
-    if moment is None:
-        return default
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import sys
 import time
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
+from cyclopts.validators import Number
 
 from space2vec.schemas.errors import ConfigError
-from space2vec.stream.commands.flags import Config, Json, KafkaFlags, ModelFlags, PacketFlags, Switch
+from space2vec.stream.commands.flags import (
+    Config,
+    Json,
+    KafkaFlags,
+    ModelFlags,
+    PacketFlags,
+    Switch,
+    milliseconds,
+)
 from space2vec.stream.commands.run import draining_on_signals
 from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED
 
@@ -21,6 +31,7 @@ Examples:
   space2vec replay 'nights/*.tar.gz' --to kafka:ztf-rescored -b broker:9092 --model my-bundle/
   space2vec replay s3://archive/2026/ --to parquet:scores/ --workers 8 --ray-address auto
   space2vec replay night.tar.gz --to kafka:rehearsal --speed 10
+  space2vec replay kafka:ztf_20261122_programid1 --since 2026-11-22 --until 2026-11-23 --to parquet:scores/
 
 Stop it whenever you like and give the same command again: it goes on where
 it was. What is done is not done again, unless you say --again.
@@ -39,6 +50,9 @@ def replay(
     rate: PositiveFloat | None = None,
     speed: PositiveFloat | None = None,
     cores: PositiveFloat | None = None,
+    nice: Annotated[int, Parameter(validator=Number(gte=0, lte=19))] = 0,
+    since: datetime | None = None,
+    until: datetime | None = None,
     verify: str | None = None,
     again: Switch = False,
     embedding: bool = True,
@@ -57,7 +71,8 @@ def replay(
     Parameters
     ----------
     sources
-        Tar archives, Avro containers, or folders of packets; paths, globs, or URLs (s3://, https://).
+        Tar archives, Avro containers, Parquet tables with stamps, or folders of them; paths, globs, or URLs (s3://,
+        https://). kafka:TOPIC for what a topic was given between --since and --until.
     to
         kafka:TOPIC for classification records, parquet:DIR or avro:DIR for files by night.
     annotated
@@ -67,7 +82,13 @@ def replay(
     speed
         Keep the gaps between the alerts' own times: 1 as observed, 10 ten times as fast.
     cores
-        Use at most so much of the processor, 0.5 for half a core.
+        Use at most so much of the processor, 0.5 for half a core. On Ray --workers and --classifiers say it.
+    nice
+        Give way to everything else on the machine by so much, up to 19; on Ray the actors do.
+    since
+        Of a topic, only messages from this time on, UTC.
+    until
+        Of a topic, only messages before this time, UTC.
     verify
         List of MD5 sums (ZTF's MD5SUMS) to hold the archives against first.
     again
@@ -90,10 +111,11 @@ def replay(
     from space2vec.stream.config import load_settings
     from space2vec.stream.pacing import Pacing
     from space2vec.stream.replay import Replay
-    from space2vec.stream.replay_archives import find_archives
     from space2vec.stream.replay_archives import verify as hold_against
-    from space2vec.stream.replay_fleet import replay_here, replay_on_ray
+    from space2vec.stream.replay_fleet import give_way, replay_here, replay_on_ray
+    from space2vec.stream.replay_kafka import apart
     from space2vec.stream.replay_report import reporting, summary, told
+    from space2vec.stream.replay_topics import find_sources
 
     if sum(given is not None for given in (rate, speed, cores)) > 1:
         raise ConfigError("--rate, --speed and --cores: take one")
@@ -105,15 +127,18 @@ def replay(
         "ray": {"address": ray_address, "workers": workers, "classifiers": classifiers},
         "stream": {"dedup_window": 0},  # a window is lost at every stop: the same archive would differ
     }
-    settings = load_settings(config, overrides)
-    archives = find_archives(sources)
+    settings = apart(load_settings(config, overrides))
+    archives = find_sources(sources, settings, milliseconds(since), milliseconds(until))
     for archive in archives if verify is not None else ():
         assert verify is not None
         hold_against(archive, verify)
-    asked = Replay(settings, to, annotated, Pacing(rate, speed, cores), again)
+    asked = Replay(settings, to, annotated, Pacing(rate, speed, cores), again, nice)
     on_ray = workers is not None or ray_address is not None or (len(archives) > 1 and not local)
     if local and (workers is not None or ray_address is not None):
         raise ConfigError("--local is without --workers and --ray-address")
+    if on_ray and cores is not None:
+        raise ConfigError("--cores is for one process: take --local, or on Ray --workers and --classifiers")
+    give_way(nice)
     began = time.monotonic()
     with draining_on_signals() as stop, reporting(archives) as tell:
         ended = (replay_on_ray if on_ray else replay_here)(asked, archives, stop, tell)
