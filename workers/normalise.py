@@ -1,9 +1,10 @@
 """From pixel values to network inputs: the one place where that is defined.
 
-Per plane: subtract the median of the finite pixels, divide by their noise (1.4826 times the median absolute
-deviation, which is the standard deviation for Gaussian noise), bend with arcsinh, clip, and put zero where
-there is no pixel. So neither a sky pedestal nor the unit of flux reaches the network: ZTF counts with sky, LSST
-nJy without, and simulated pixels land in one space.
+Per plane, and by the rule of our own bundles: subtract the median of the finite pixels, divide by their noise
+(1.4826 times the median absolute deviation, which is the standard deviation for Gaussian noise), bend with
+arcsinh, clip, and put zero where there is no pixel. So neither a sky pedestal nor the unit of flux reaches the
+network: ZTF counts with sky, LSST nJy without, and simulated pixels land in one space. What is noticed of a plane does
+not depend on the rule.
 
 Median and deviation are exact and over the whole stamp, whatever part of it the network sees. All is float32:
 the subtraction of the median loses nothing where it matters (values near it differ from it by less than a factor
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space2vec.workers.manifest import Normalisation
+from space2vec.workers.medians import medians
 
 MAD_TO_SIGMA = 1.4826
 CHUNK_PIXELS = 1 << 17
@@ -117,18 +119,16 @@ def normalise_planes(
         for row in infinite:
             values[row][np.abs(values[row]) >= NO_PIXEL] = np.nan
 
+        if rule.kind != "median_mad_arcsinh":
+            out[...] = planes[(slice(None), *lay.stamp)] * _factors(values, rule)[:, None, None]
         scratch = values.copy()
         values -= _medians(scratch, ragged)[:, None]
         np.abs(values, out=scratch)
         deviation = _medians(scratch, ragged, unsigned=True)
 
-        noise = np.maximum(deviation.astype(np.float64) * MAD_TO_SIGMA, _FLOAT32.tiny)
-        scale = np.minimum(1.0 / (noise * rule.softening), _FLOAT32.max).astype(np.float32)
         inside = planes[(slice(None), *lay.stamp)]
-        # The window's pixels packed into the scratch array, which is at least as large.
-        packed = scratch.reshape(-1)[: inside.size].reshape(inside.shape)
-        np.multiply(inside, scale[:, None, None], out=packed)
-        _arcsinh_clipped(packed, rule.clip, out)
+        if rule.kind == "median_mad_arcsinh":
+            _bend(inside, deviation, scratch, rule, out)
 
     noiseless = _where(~((deviation > 0) & (deviation < np.inf)))
     odd = sorted({*ragged, *noiseless})
@@ -152,23 +152,37 @@ def _where(rows: NDArray[np.bool_]) -> list[int]:
 def _medians(
     rows: NDArray[np.float32], ragged: Sequence[int], *, unsigned: bool = False
 ) -> NDArray[np.float32]:
-    """Exact median of each row, ``(M,)``; ``rows`` is reordered. ``ragged`` rows hold NaN, which do not count."""
+    """Median of each row, ``(M,)``; ``rows`` is reordered. ``ragged`` rows hold NaN, which do not count."""
     finite = [rows[row][~np.isnan(rows[row])] for row in ragged]
-    medians = _median_of_finite(rows, unsigned)
+    found = medians(rows, unsigned=unsigned)
     for row, kept in zip(ragged, finite, strict=True):
-        medians[row] = _median_of_finite(kept[None], unsigned)[0] if kept.size else np.nan
-    return medians
+        found[row] = medians(kept[None], unsigned=unsigned)[0] if kept.size else np.nan
+    return found
 
 
-def _median_of_finite(rows: NDArray[np.float32], unsigned: bool) -> NDArray[np.float32]:
-    # np.median would copy, take the mean of a slice and look for NaN again: eight times the cost. Numbers without
-    # a sign are in the order of their bits, and integers are partitioned in half the time.
-    middle = rows.shape[1] // 2
-    (rows.view(np.int32) if unsigned else rows).partition(middle, axis=1)
-    if rows.shape[1] % 2:
-        return rows[:, middle].copy()
-    below: NDArray[np.float32] = rows[:, :middle].max(axis=1)
-    return (rows[:, middle] + below) * np.float32(0.5)
+def _factors(values: NDArray[np.float32], rule: Normalisation) -> NDArray[np.float32]:
+    """What each plane, ``(M, pixels)``, is multiplied by: one over its norm, of ``none`` one."""
+    if rule.kind == "none":
+        return np.ones(len(values), np.float32)
+    norm = np.sqrt(np.nansum(np.square(values, dtype=np.float64), axis=1))
+    factors: NDArray[np.float32] = (1.0 / np.maximum(norm, _FLOAT32.tiny)).astype(np.float32)
+    return factors
+
+
+def _bend(
+    inside: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    scratch: NDArray[np.float32],
+    rule: Normalisation,
+    out: NDArray[np.float32],
+) -> None:
+    """``out = clip(arcsinh(inside / noise / softening))``; the scratch array is at least as large as ``inside``."""
+    noise = np.maximum(deviation.astype(np.float64) * MAD_TO_SIGMA, _FLOAT32.tiny)
+    scale = np.minimum(1.0 / (noise * rule.softening), _FLOAT32.max).astype(np.float32)
+    # The window's pixels, packed.
+    packed = scratch.reshape(-1)[: inside.size].reshape(inside.shape)
+    np.multiply(inside, scale[:, None, None], out=packed)
+    _arcsinh_clipped(packed, rule.clip, out)
 
 
 def _arcsinh_clipped(x: NDArray[np.float32], clip: float, out: NDArray[np.float32]) -> None:

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from space2vec.workers import medians as room
+from space2vec.workers.medians import medians
+
+WAYS = [room._by_blocks, room._by_partition]
+SKY = np.random.default_rng(1).normal(300, 12, (5, 63 * 63)).astype(np.float32)
+Y, X = np.mgrid[:63, :63].reshape(2, -1)
+ROWS = {
+    "sky": SKY,
+    "a gradient": SKY + 3 * X + 40 * Y,
+    "stripes, as wide as there are blocks": SKY + 1000 * (np.arange(63 * 63) % 8),
+    "a bright source": SKY + 5000 * np.exp(-((X - 31) ** 2 + (Y - 31) ** 2) / 40),
+    "half of it one value": np.where(X < 40, 7, SKY),
+    "all one value": np.full_like(SKY, -3),
+    "sorted": np.sort(SKY, axis=1),
+    "sorted backwards": np.sort(SKY, axis=1)[:, ::-1],
+    "enormous": SKY * np.float32(1e35),
+    "tiny": SKY * 1e-42,
+    "integers": np.round(SKY),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("length", [900, 3968, 3969])
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
+def test_either_way_is_exact(rows: Any, way: Callable[..., Any], length: int, sign: int) -> None:
+    rows = np.ascontiguousarray(sign * rows[:, :length], np.float32)
+    for values, unsigned in ((rows, False), (np.abs(rows), True)):
+        ordered = np.sort(values, axis=1)
+        lower, upper = ordered[:, (length - 1) // 2], ordered[:, length // 2]
+        found = way(values.copy(), unsigned)
+        expected = upper if length % 2 else (lower + upper) * np.float32(0.5)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == np.float32
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12_000), st.integers(0, 1 << 32), st.integers(1, 50))
+def test_both_ways_agree(length: int, seed: int, values: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(rng.normal(size=values), (3, length)).astype(np.float32)
+    found = medians(rows.copy())
+    np.testing.assert_array_equal(found, room._by_partition(rows.copy(), False))
+    if length > room._BLOCK:
+        np.testing.assert_array_equal(found, room._by_blocks(rows.copy(), False))
+
+
+def test_what_is_left_out_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows whose blocks are no fair samples must not be trusted."""
+    partitioned: list[int] = []
+    way = room._by_partition
+
+    def counted(rows: Any, unsigned: bool) -> Any:
+        partitioned.append(len(rows))
+        return way(rows, unsigned)
+
+    monkeypatch.setattr(room, "_by_partition", counted)
+    room._by_blocks(ROWS["stripes, as wide as there are blocks"].astype(np.float32), False)
+    assert partitioned == [len(SKY)]
+
+
+def test_no_rows() -> None:
+    assert medians(np.empty((0, 3969), np.float32)).shape == (0,)
