@@ -7,6 +7,7 @@ thread: on a machine that others use too, CPU seconds per alert are steadier tha
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import tempfile
@@ -30,6 +31,7 @@ from space2vec.schemas.settings import Settings
 from space2vec.schemas.varint import decode_long, encode_long
 from space2vec.stream.app import run_application
 from space2vec.stream.broker_apache import ApacheCluster
+from space2vec.stream.logs import configure_logs
 from space2vec.stream.simulated import writer_schema_files
 from space2vec.training.packets import lsst_packet, ztf_packet
 
@@ -38,7 +40,6 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 TOPIC = "alerts"
 LEDGER = "space2vec-ledger"
-_SAMPLE_S = 0.2
 _FIRST_ID = 2695378462115010012
 _STALL_S = 120.0
 
@@ -54,10 +55,12 @@ def machine() -> str:
 # ---- packets ---------------------------------------------------------------------------------------------
 
 
-def made_packets(survey: str, count: int, history: int = 0, psf: int = 41) -> list[bytes]:
-    """Packets laid out as the survey's, of sky noise."""
+def made_packets(
+    survey: str, count: int, history: int = 0, psf: int = 41, side: int | None = None
+) -> list[bytes]:
+    """Packets laid out as the survey's, of sky noise; stamps have the survey's own size unless told."""
     rng = np.random.default_rng(1)
-    side = 63 if survey == "ztf" else 30
+    side = side or (63 if survey == "ztf" else 30)
     packets = []
     for number in range(count):
         science, template = rng.normal(300, 12, (2, side, side)).astype(np.float32)
@@ -238,17 +241,18 @@ class Sample:
 
 
 class Costs(threading.Thread):
-    """Samples the processes of a run, from the start of the block to its end."""
+    """Samples the processes of a run, from the start of the block to its end, every so many seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float = 0.2) -> None:
         super().__init__(name="costs", daemon=True)
+        self._every_s = every_s
         self._over = threading.Event()
         self.samples: list[Sample] = []
 
     def run(self) -> None:
         while not self._over.is_set():
             self.samples.append(_sample())
-            self._over.wait(_SAMPLE_S)
+            self._over.wait(self._every_s)
 
     def __enter__(self) -> Self:
         self.start()
@@ -359,6 +363,7 @@ class Service(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
+        configure_logs(logging.WARNING)
         try:
             self.summary = run_application(self._settings, self.stop, self._note)
         except BaseException as error:  # noqa: BLE001 - raised again where the service is used
