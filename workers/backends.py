@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space2vec.schemas.errors import ModelError
+from space2vec.workers.manifest import GRAPH
 from space2vec.workers.scores import Scores
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1) -> Back
     bundle : Bundle
         From :func:`space2vec.workers.bundle.load_bundle`.
     device : {'auto', 'cpu', 'cuda'}
-        ``auto`` takes CUDA where this process sees a CUDA device.
+        ``auto`` takes CUDA where this process sees a CUDA device, and the bundle has weights for it.
     threads : int
         CPU threads of one call.
 
@@ -68,7 +69,9 @@ def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1) -> Back
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ModelError(f"device {device!r}: must be auto, cpu or cuda")
-    visible = 0 if device == "cpu" else cuda_devices()
+    if bundle.manifest.architecture.kind == GRAPH and device == "cuda":
+        raise ModelError(f"{bundle.path}: has a graph and no weights: it runs on the CPU only")
+    visible = 0 if device == "cpu" or bundle.manifest.architecture.kind == GRAPH else cuda_devices()
     if device == "cuda" and not visible:
         raise ModelError("device cuda: this process sees no CUDA device")
     if visible:

@@ -165,6 +165,28 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     return bundle
 
 
+def write_files(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle; one that is in the folder is replaced.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    manifest : Manifest
+        Without ``files``: they are filled in here.
+    contents : mapping of str to bytes
+        The files that it names.
+    """
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    # The manifest goes first and comes last: a folder left half written is no bundle.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / MANIFEST).write_bytes(manifest.model_copy(update={"files": digests}).to_json())
+    return load_bundle(folder)
+
+
 def shipped_bundles() -> list[str]:
     """Names of the bundles that come with space2vec."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}"))

@@ -21,6 +21,7 @@ from space2vec.workers.backends import DeviceBroken, open_backend
 from space2vec.workers.batcher import Batcher
 from space2vec.workers.bundle import Bundle, check_golden
 from space2vec.workers.histogram import Histogram
+from space2vec.workers.manifest import GRAPH
 from space2vec.workers.scores import Scores
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,8 @@ def start_classifiers(
         How many.
     settings : Settings
         ``model`` and ``ray``. With ``gpus_per_classifier`` above 0, each is pinned to its GPU or share of one, and must
-        run there unless ``device`` says ``cpu``; without, all run on the CPU.
+        run there unless ``device`` says ``cpu``; without, all run on the CPU, as those of a bundle without weights
+        always do.
     timeout_s : float
         For all to be ready.
 
@@ -195,8 +197,9 @@ def start_classifiers(
     ModelError
         If one of them cannot serve, or not in time; none is left running then.
     """
-    gpus = settings.ray.gpus_per_classifier
-    device = _device(settings)
+    graph_only = bundle.manifest.architecture.kind == GRAPH
+    gpus = 0.0 if graph_only else settings.ray.gpus_per_classifier
+    device = "cpu" if graph_only else _device(settings)
     actor = ray.remote(Classifier).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)
     held = ray.put(bundle.held())
     classifiers = [actor.remote(held, device, settings.model) for _ in range(count)]

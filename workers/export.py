@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.backends import OnnxBackend
-from space2vec.workers.bundle import MANIFEST, Bundle, load_bundle
+from space2vec.workers.bundle import Bundle, write_files
 from space2vec.workers.manifest import Manifest
 from space2vec.workers.preprocess import normalise_triplets
 from space2vec.workers.torch_backend import TorchBackend
@@ -68,14 +67,7 @@ def write_bundle(
             {"pixels": pixels, "stamps": stamps, "logit": logit, "embedding": embedding}
         ),
     }
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    # The manifest goes first and comes last: a folder left half written is no bundle.
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    (folder / MANIFEST).write_bytes(manifest.model_copy(update={"files": digests}).to_json())
-    bundle = load_bundle(folder)
+    bundle = write_files(folder, manifest, contents)
     _check_parity(bundle, stamps, logit, embedding)
     return bundle
 

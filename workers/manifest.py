@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -22,23 +22,32 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+GRAPH: Final = "graph"
+"""The architecture of a bundle that has nothing but its ONNX graph, and runs on CPUs."""
+
+
 class Architecture(_Part):
-    """Which network: what ``space2vec.workers.networks`` needs to build it before the weights go in."""
+    """Which network: what ``space2vec.workers.networks`` needs to build it before the weights go in; or ``graph``."""
 
     kind: str = Field(min_length=1, max_length=100, description="name of the architecture")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="its parameters, by name")
 
 
 class Normalisation(_Part):
-    """How pixel values become network inputs: ``clip(arcsinh((p - median) / noise / softening))``.
+    """How pixel values become network inputs, each plane by itself.
 
-    The noise is 1.4826 times the median absolute deviation; median and deviation are exact, per plane,
-    over all finite pixels of the whole stamp, whatever part of it the network sees.
+    ``median_mad_arcsinh`` is ``clip(arcsinh((p - median) / noise / softening))``, the noise being 1.4826 times the
+    median absolute deviation; ``l2`` divides by the root of the sum of squares; ``none`` leaves values as they are. Over
+    all finite pixels of the whole stamp, whatever part of it the network sees.
     """
 
-    kind: Literal["median_mad_arcsinh"] = "median_mad_arcsinh"
-    softening: float = Field(3.0, gt=0, le=1e6, description="noise levels at which arcsinh bends")
-    clip: float = Field(8.0, gt=0, le=100, description="largest magnitude of a normalised value")
+    kind: Literal["median_mad_arcsinh", "l2", "none"] = "median_mad_arcsinh"
+    softening: float = Field(
+        3.0, gt=0, le=1e6, description="noise levels at which arcsinh bends; of median_mad_arcsinh"
+    )
+    clip: float = Field(
+        8.0, gt=0, le=100, description="largest magnitude of a normalised value; of median_mad_arcsinh"
+    )
 
 
 class InputSpec(_Part):
@@ -115,9 +124,10 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _files_listed(self) -> Self:
-        named = {self.weights, self.graph, self.golden}
-        if len(named) != 3:
-            raise ValueError("weights, graph and golden must be three files")
+        names = [self.graph, self.golden, *([] if self.architecture.kind == GRAPH else [self.weights])]
+        named = set(names)
+        if len(named) != len(names):
+            raise ValueError("weights, graph and golden must be files of their own")
         if self.files and set(self.files) != named:
             raise ValueError(f"files must list exactly {', '.join(sorted(named))}")
         if self.classes[0] == self.classes[1]:
@@ -129,7 +139,7 @@ class Manifest(_Part):
         return self.model_dump_json(indent=2).encode() + b"\n"
 
 
-def parse_manifest(content: bytes, where: str) -> Manifest:
+def parse_manifest(content: bytes, where: str, *, draft: bool = False) -> Manifest:
     """Read a manifest.
 
     Parameters
@@ -138,6 +148,8 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         JSON text.
     where : str
         What to call it in errors.
+    draft : bool
+        Whether its files need not be listed yet.
 
     Raises
     ------
@@ -154,6 +166,6 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
             for fault in error.errors(include_url=False, include_input=False)[:5]
         )
         raise ModelError(f"{where}: {faults}") from error
-    if not manifest.files:
+    if not (manifest.files or draft):
         raise ModelError(f"{where}: files: lists no file")
     return manifest

@@ -52,7 +52,7 @@ def test_unknown_key_is_refused_and_named(made_bundle: Bundle, where: str) -> No
         ("input.required", ["science", "template", "difference", "psf"]),
         ("input.padding", "edge"),
         ("input.sign", "as_sent"),
-        ("input.normalisation.kind", "l2"),
+        ("input.normalisation.kind", "zscale"),
         ("input.normalisation.softening", 0),
         ("input.normalisation.clip", -8),
         ("outputs.embedding", -1),
