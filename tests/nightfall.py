@@ -120,25 +120,29 @@ def annotated(message: Message, alert: Alert, annotation: Annotation) -> OutputR
 def visits(count: int) -> list[float]:
     """Times of publication, seconds since 1970: bursts, one a visit."""
     now = time.time()
-    weights = [1 + 0.6 * math.sin(i / 9) + 0.5 * (i % 6 == 0) for i in range(int(SPAN_S / VISIT_S))]
+    weights = [1 + 0.6 * math.sin(i / 9) + 0.5 * (i % 6 == 0) for i in range(int(0.9 * SPAN_S / VISIT_S))]
     chosen = np.random.default_rng(count).choice(len(weights), count, p=np.array(weights) / sum(weights))
     return sorted(now - VISIT_S * (len(weights) - i) for i in chosen)
 
 
 def as_read(records: Sequence[OutputRecord], seed: int = 2) -> list[Message]:
-    """Give outputs as they are read: each with a place, and a time some while after its source message's."""
+    """Give outputs as they are read: each with a place, and a time some while after its source message's.
+
+    The newest was published just now, whenever the records were made.
+    """
     delays = np.random.default_rng(seed).lognormal(-0.3, 0.5, len(records))
-    read = [
-        Message(
-            Partition(record.topic, i % 2),
-            i,
-            record.value or b"",
-            record.key,
-            int((record.source.timestamp_ms or 0) + 1000 * delay),
-            record.headers,
+    times = [record.source.timestamp_ms or 0 for record in records]
+    later = int(1000 * (time.time() - VISIT_S)) - max(times)
+    read = []
+    for i, (record, published, delay) in enumerate(zip(records, times, delays, strict=True)):
+        sent = str(published + later).encode()
+        headers = tuple(
+            (name, sent if name == "source_timestamp" else value) for name, value in record.headers
         )
-        for i, (record, delay) in enumerate(zip(records, delays, strict=True))
-    ]
+        written = published + later + int(1000 * delay)
+        read.append(
+            Message(Partition(record.topic, i % 2), i, record.value or b"", record.key, written, headers)
+        )
     return sorted(read, key=lambda message: message.timestamp_ms or 0)
 
 

@@ -157,6 +157,8 @@ class Tail:
                 continue
             message = message_of(kafka)
             followed = self._followed[message.partition]
+            if message.offset < followed.next:
+                continue  # fetched before it was passed over
             followed.next = message.offset + 1
             try:
                 followed.kind.take(message)

@@ -165,7 +165,7 @@ class Server:
             self._server = (_Server6 if ":" in host else _Server)((host, port), _handler(site))
         except OSError as error:
             raise ConfigError(f"dashboard: cannot listen on {host}:{port}: {error.strerror}") from error
-        self._thread = Thread(target=self._server.serve_forever, name="page", daemon=True)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="page", daemon=True)
 
     @property
     def address(self) -> str:

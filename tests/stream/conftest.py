@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nightfall import answered, as_read, fill
 
+from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings
+from space2vec.stream.dashboard.store import Store
+from space2vec.stream.protocols import OutputRecord
 from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
 
 
@@ -107,3 +111,26 @@ def settings_for(kafka, broker, tmp_path) -> Callable[..., Settings]:
         return Settings.model_validate(base)
 
     return make
+
+
+# -- for the dashboard ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory) -> list[OutputRecord]:
+    """Sixty simulated alerts and seven spoilt ones, answered by the shipped model."""
+    return answered(60, tmp_path_factory.mktemp("schemas"))
+
+
+@pytest.fixture(scope="session")
+def reader() -> PacketReader:
+    """Opens what is annotated: its schema is inside."""
+    return PacketReader()
+
+
+@pytest.fixture
+def store(night: list[OutputRecord], reader: PacketReader) -> Store:
+    """That night as the dashboard holds it."""
+    store = Store(1000, 64 << 20, "broker:9092")
+    fill(store, as_read(night), reader)
+    return store
