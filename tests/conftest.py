@@ -295,6 +295,7 @@ def ray_cluster() -> Iterator[Any]:
         import ray
 
         ray.init(
+            address="local",  # not one that somebody else has started on this machine
             num_cpus=8,
             num_gpus=2,
             object_store_memory=200 << 20,
