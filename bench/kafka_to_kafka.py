@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         with Costs() as costs, service(night) as running:
             wait_until(lambda: answers.count >= args.alerts, running, lambda: answers.count)
             time.sleep(1.0)  # so that the workers' last word is in
-            result = drained(args, answers, costs, running)
+            result = drained(args.alerts, answers, costs, running)
             if args.seconds:
                 result |= paced(args, night, answers, costs, running, packets)
         answers.close()
@@ -112,10 +112,10 @@ def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return settings
 
 
-def drained(args: argparse.Namespace, answers: Answers, costs: Costs, running: Service) -> dict[str, Any]:
+def drained(backlog: int, answers: Answers, costs: Costs, running: Service) -> dict[str, Any]:
     """Rate and costs from the commit that ends the warm-up to the last one."""
     totals = list(itertools.accumulate(after - first for _, _, first, after in answers.lines))
-    start = next(i for i, total in enumerate(totals) if total >= WARM_UP * args.alerts)
+    start = next(i for i, total in enumerate(totals) if total >= WARM_UP * backlog)
     began, ended = answers.lines[start][0], answers.lines[-1][0]
     alerts = totals[-1] - totals[start]
     cpu = costs.cpu_between(began, ended)

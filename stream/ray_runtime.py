@@ -39,8 +39,10 @@ def ray_runtime(settings: RaySettings, models: int = 1) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if settings.address is None:
-            actors = settings.workers + 2 * models * settings.classifiers
+            classifiers = max(settings.classifiers, settings.max_classifiers)
+            actors = max(settings.workers, settings.max_workers) + 2 * models * classifiers
             ray.init(
+                address="local",  # not one that somebody else has started on this machine
                 num_cpus=max(os.cpu_count() or 1, actors),
                 object_store_memory=_STORE_BYTES,
                 include_dashboard=False,
