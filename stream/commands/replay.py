@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -140,7 +141,11 @@ def replay(
         raise ConfigError("--cores is for one process: take --local, or on Ray --workers and --classifiers")
     give_way(nice)
     began = time.monotonic()
-    with draining_on_signals() as stop, reporting(archives) as tell:
+    with (
+        draining_on_signals() as stop,
+        reporting(archives) as tell,
+        redirect_stdout(sys.stderr),
+    ):  # Ray prints
         ended = (replay_on_ray if on_ray else replay_here)(asked, archives, stop, tell)
     summed = summary(ended, len(archives), time.monotonic() - began)
     if json_:

@@ -9,16 +9,19 @@ import random
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from space2vec.schemas.classification import decode_classification
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings, Settings
+from space2vec.stream.app import run_application
 from space2vec.stream.cli import run_command
 from space2vec.stream.exit_codes import FAILED, OK
 from space2vec.stream.replay_audit import audit_replay
@@ -182,3 +185,39 @@ def test_without_transactions_the_ledger_waits_for_the_answers() -> None:
     sink.abort()
     sink.commit({})
     assert "ledger" not in seen[5:]
+
+
+@pytest.mark.timeout(280)
+def test_real_packets_score_as_live_and_as_by_score(
+    shared: Path, kafka, ray_cluster, settings_for, tmp_path: Path, capsys: Capture
+) -> None:
+    """The same real packets by the live path, by a replay and by ``score``: the same scores, or none thrice."""
+    packets = sorted((shared / "packets/ztf").iterdir())[::5] + sorted((shared / "packets/corrupt").iterdir())
+    topic, tar = kafka.create_topic(2, max_message_bytes=8 << 20), tmp_path / "real.tar"
+    places = kafka.produce(topic, [path.read_bytes() for path in packets])
+    run_application(settings_for(topic), threading.Event())
+    settings = settings_for(topic)
+    classified = [
+        decode_classification(m.value())
+        for m in kafka.read(settings.sink.classifications.format(survey="ztf"))
+    ]
+    number = {place: n for n, place in enumerate(places)}
+    live = {number[r["partition"], r["offset"]]: (r["alert_id"], r["logit"], r["flags"]) for r in classified}
+
+    with tarfile.open(tar, "w") as archive:
+        for n, path in enumerate(packets):
+            archive.add(path, f"{n:04d}.avro")
+    assert run_command(["replay", str(tar), "--to", f"parquet:{tmp_path / 'out'}", "--json"]) == OK
+    assert json.loads(capsys.readouterr().out)["each"][0]["messages"] == len(packets)
+    tables = sorted((tmp_path / "out/alerts").rglob("*.parquet"))
+    rows = [row for path in tables for row in pq.ParquetFile(path).read().to_pylist()]
+    again = {row["member"]: (row["alert_id"], row["logit"], row["flags"].split()) for row in rows}
+    assert set(again) == set(live)
+    assert len(again) >= len(packets) / 2
+    for n, (alert_id, logit, flags) in live.items():
+        assert again[n] == (alert_id, pytest.approx(logit, rel=1e-5, abs=1e-6), flags)
+
+    assert run_command(["score", *map(str, packets), "--json"]) in (OK, FAILED)
+    verdicts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = Counter((v["alert_id"], round(v["score"], 5)) for v in verdicts if v["score"] is not None)
+    assert told == Counter((row["alert_id"], round(row["score"], 5)) for row in rows)

@@ -205,7 +205,6 @@ def web(tmp_path: Path) -> Iterator[str]:
 
 
 def test_an_archive_is_read_over_the_web(web: str, tmp_path: Path, make_alerts, capsys: Capture) -> None:
-    pytest.importorskip("aiohttp")
     sent = make_alerts(ztf=20)
     tar_of(tmp_path / "web/n.tar.gz", {f"{i}.avro": s.packet for i, s in enumerate(sent)})
     told = replayed(capsys, f"{web}/n.tar.gz", "--to", f"parquet:{tmp_path / 'out'}")
