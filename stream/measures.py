@@ -18,7 +18,9 @@ from space2vec.stream.batch import Batch, Outcome
 from space2vec.stream.counts import Counts
 from space2vec.stream.models import Look
 from space2vec.stream.protocols import Message
+from space2vec.workers.drift import Watch
 from space2vec.workers.histogram import Histogram
+from space2vec.workers.reference import statistics
 
 STAGES: Final = ("open", "score", "answer", "commit")
 """Of a batch: packets to stamps; stamps to scores, waiting for its turn included; scores to records; of a commit."""
@@ -66,6 +68,8 @@ class Measures:
         Seconds from the source message's Kafka timestamp to the commit of the answer.
     scores : dict of (str, str) to Histogram
         Probabilities, by classifier (name and version) and the first class of its bundle.
+    drift : dict of (str, str) to Watch
+        The latest alerts, by survey and the digest of the bundle that scored them; counted once they are scored.
     rebalances : dict of str to int
         Changes of assignment, per kind of :data:`REBALANCES`.
     commits, aborts : int
@@ -82,6 +86,7 @@ class Measures:
     alert_age: Histogram = field(default_factory=lambda: Histogram(_AGE_S))
     end_to_end: Histogram = field(default_factory=lambda: Histogram(_DELAY_S))
     scores: dict[tuple[str, str], Histogram] = field(default_factory=dict)
+    drift: dict[tuple[str, str], Watch] = field(default_factory=dict)
     rebalances: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REBALANCES, 0))
     commits: int = 0
     aborts: int = 0
@@ -103,6 +108,12 @@ class Measures:
             self.scores = {**self.scores, name: Histogram(_SCORE)}
         return self.scores[name]
 
+    def watch(self, of: tuple[str, str]) -> Watch:
+        """Give the watch over a survey's alerts as a bundle scores them."""
+        if of not in self.drift:
+            self.drift = {**self.drift, of: Watch()}
+        return self.drift[of]
+
     def add(self, other: Measures) -> None:
         """Add another worker's totals to these."""
         self.count(other.topics)
@@ -114,6 +125,8 @@ class Measures:
         self.end_to_end.add(other.end_to_end)
         for name, scores in other.scores.items():
             self.of_classifier(name).add(scores)
+        for of, watch in other.drift.items():
+            self.watch(of).add(watch)
         for kind in REBALANCES:
             self.rebalances[kind] += other.rebalances[kind]
         self.commits += other.commits
@@ -173,6 +186,24 @@ class Meter:
         """Note that a batch's scores are there."""
         if any(look.scores is not None for look in batch.looks):
             self.measures.stages["score"].observe(time.perf_counter() - batch.submitted)
+        surveys: dict[str, list[int]] = {}
+        for outcome in (outcome for of_message in batch.outcomes for outcome in of_message):
+            if outcome.alert is not None:
+                surveys.setdefault(outcome.alert.survey, []).append(outcome.number)
+        for look in batch.looks:
+            for survey, numbers in surveys.items():
+                self._watch(look, survey, [look.rows[number] for number in numbers if number in look.rows])
+
+    def _watch(self, look: Look, survey: str, rows: list[int]) -> None:
+        if look.scores is None or not rows:
+            return
+        manifest, flags = look.model.bundle.manifest, [look.flags[row] for row in rows]
+        reference = manifest.reference.get(survey, {})
+        values = {}
+        if reference:
+            values = statistics(look.stamps[rows], manifest.input, look.probability[rows], flags)
+        watch = self.measures.watch((survey, look.model.bundle.sha256))
+        watch.note(look.scores.logit[rows], values, reference)
 
     def answered(self, message: Message, outcomes: Sequence[Outcome], looks: Sequence[Look]) -> None:
         """Note the answer to one message; ``looks`` are those at its batch."""

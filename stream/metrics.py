@@ -96,6 +96,17 @@ METRICS: Final[Mapping[str, Described]] = {
     "space2vec_score": Described(
         _HISTOGRAM, ("classifier", "class"), "Probability of the class; shadows score too"
     ),
+    "space2vec_drift_psi": Described(
+        _GAUGE,
+        ("classifier", "survey", "statistic"),
+        "Population stability index of the latest alerts against the bundle's reference",
+    ),
+    "space2vec_drift_window_alerts": Described(
+        _GAUGE, ("classifier", "survey"), "The latest alerts: how many drift is measured over"
+    ),
+    "space2vec_identical_scores": Described(
+        _GAUGE, ("classifier", "survey"), "The latest scores in a row that are the same to the bit"
+    ),
     "space2vec_offset_commits_total": Described(_COUNTER, (), "Commits of offsets (with their outputs)"),
     "space2vec_last_commit_timestamp_seconds": Described(
         _GAUGE, (), "Time of the latest commit since 1970; absent before the first"
@@ -162,6 +173,7 @@ class ServiceMetrics(Collector):
             for topic, counts in self.summary.measures.topics.items():
                 yield from _counts(topic, counts)
             yield from _measures(self.summary.measures)
+            yield from _drift(self.summary)
             yield from _actors(self.summary)
             yield from _classifiers(self.summary.classifiers)
 
@@ -203,6 +215,18 @@ def _measures(measures: Measures) -> Iterator[_Value]:
     yield "space2vec_deliveries_aborted_total", [], measures.aborts
     if measures.last_commit:
         yield "space2vec_last_commit_timestamp_seconds", [], measures.last_commit
+
+
+def _drift(summary: Summary) -> Iterator[_Value]:
+    for bundle, _ in summary.bundles:
+        manifest = bundle.manifest
+        for (survey, sha256), watch in summary.measures.drift.items():
+            if sha256 == bundle.sha256:
+                labels = [f"{manifest.name} {manifest.version}", survey]
+                yield "space2vec_identical_scores", labels, watch.identical
+                yield "space2vec_drift_window_alerts", labels, watch.window
+                for statistic, index in watch.drift(manifest.reference.get(survey, {})).items():
+                    yield "space2vec_drift_psi", [*labels, statistic], index
 
 
 def _actors(summary: Summary) -> Iterator[_Value]:

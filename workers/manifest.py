@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -15,6 +16,8 @@ from space2vec.schemas.errors import ModelError
 MAX_MANIFEST_BYTES = 1 << 20
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Survey = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Statistic = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -97,6 +100,21 @@ class Calibration(_Part):
     temperature: float = Field(1.0, gt=0, le=1000)
 
 
+class Counted(_Part):
+    """How many alerts had a value in each bin: up to and with the first bound, the second, and so on, and above the last."""
+
+    bounds: tuple[float, ...] = Field(max_length=100, description="rising")
+    counts: tuple[Annotated[int, Field(ge=0, lt=2**53)], ...] = Field(description="one more than bounds")
+
+    @model_validator(mode="after")
+    def _bins_agree(self) -> Self:
+        if any(low >= high for low, high in pairwise(self.bounds)):
+            raise ValueError("bounds must rise")
+        if len(self.counts) != len(self.bounds) + 1 or not sum(self.counts):
+            raise ValueError("there must be one count more than bounds, and not all of them 0")
+        return self
+
+
 class Manifest(_Part):
     """``manifest.json`` of a bundle."""
 
@@ -121,6 +139,10 @@ class Manifest(_Part):
     golden: FileName = Field("golden.safetensors", description="stamps and what must come out for them")
     files: dict[FileName, Sha256] = Field(default_factory=dict, description="SHA-256 of every file")
     training: dict[str, JsonValue] = Field(default_factory=dict, description="how the weights came about")
+    reference: dict[Survey, dict[Statistic, Counted]] = Field(
+        default_factory=dict,
+        description="per survey, the alerts that later ones are held against to see drift",
+    )
 
     @model_validator(mode="after")
     def _files_listed(self) -> Self:

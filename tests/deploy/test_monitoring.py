@@ -76,7 +76,7 @@ def test_every_label_used_is_one_the_metric_has(where: str, expression: str) -> 
         known = SCRAPED | set(METRICS[family_of(series)].labels)
         assert set(_MATCHER.findall(selector)) <= known, f"{where}: {series}"
     named = [METRICS[family_of(series)].labels for series in _METRIC.findall(expression)]
-    known = SCRAPED | {"le", "class"} | {label for labels in named for label in labels}
+    known = SCRAPED | {"le", "class", "classifier"} | {label for labels in named for label in labels}
     for labels in _GROUPING.findall(expression):
         assert {label.strip() for label in labels.split(",") if label.strip()} <= known, where
 

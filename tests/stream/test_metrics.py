@@ -29,9 +29,10 @@ from space2vec.stream.memory import MemoryScorer
 from space2vec.stream.metrics import METRICS, ServiceMetrics, metrics_table
 from space2vec.stream.models import Look, Model
 from space2vec.stream.protocols import Message, Partition
-from space2vec.workers.bundle import load_bundle
+from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.classifier import ClassifierStatus
 from space2vec.workers.histogram import Histogram
+from space2vec.workers.manifest import Counted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +64,14 @@ def look_of(*probability: float, shadow: bool = False) -> Look:
     return Look(model, np.empty(0), rows, [()] * len(rows), {}, probability=np.array(probability))
 
 
+def referenced() -> Bundle:
+    """A bundle that carries a reference, by another name."""
+    core = load_bundle("core")
+    reference = {"ztf": {"score": Counted(bounds=(0.5,), counts=(30, 10))}}
+    manifest = core.manifest.model_copy(update={"name": "known", "version": "3", "reference": reference})
+    return replace(core, manifest=manifest, sha256="known")
+
+
 def summary_of() -> Summary:
     meter = Meter()
     with meter.stage("open"):
@@ -71,6 +80,11 @@ def summary_of() -> Summary:
     message = Message(Partition("night", 0), 5, b"", timestamp_ms=1_000)
     meter.answered(message, [Outcome(Exposed(61000.0), number=0)], [look_of(0.9)])  # type: ignore[arg-type]
     meter.committed({"night": counts_of(1, 2, empty=3), "day": counts_of(7)})
+    seen = {"score": np.array([0.2] * 60 + [0.9] * 20)}
+    meter.measures.watch(("ztf", "known")).note(
+        np.zeros(80, np.float32), seen, referenced().manifest.reference["ztf"]
+    )
+    meter.measures.watch(("ztf", "gone")).note(np.zeros(80, np.float32), seen, {})
     batches = Histogram((1, 2, 4))
     batches.observe(3)
     return Summary(
@@ -81,6 +95,7 @@ def summary_of() -> Summary:
         loads=(Load(True, 3, 2, 1000, 1), None),
         classifiers=(ClassifierStatus(1, "cuda:0", batches, 1.5), None),
         classifier_restarts=4,
+        bundles=((referenced(), False), (load_bundle("core"), True)),
     )
 
 
@@ -121,6 +136,12 @@ def test_every_value_arrives_under_its_name_and_labels() -> None:
     assert value(samples, "score_bucket", **{"classifier": "core 2", "class": "real", "le": "0.85"}) == 0
     assert value(samples, "score_bucket", **{"classifier": "core 2", "class": "real", "le": "0.9"}) == 1
     assert value(samples, "stage_duration_seconds_count", stage="open") == 1
+    known = {"classifier": "known 3", "survey": "ztf"}
+    assert value(samples, "drift_psi", **known, statistic="score") == pytest.approx(0, abs=1e-3)
+    assert value(samples, "drift_window_alerts", **known) == 80
+    assert value(samples, "identical_scores", **known) == 80
+    roles = {dict(labels)["role"] for name, labels in samples if name == "space2vec_build_info"}
+    assert roles == {"published", "shadow"}
 
 
 def test_every_declared_metric_is_exported_and_no_other() -> None:
