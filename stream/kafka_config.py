@@ -6,6 +6,7 @@ from typing import Any
 
 from space2vec.schemas.errors import ConfigError
 from space2vec.schemas.settings import ClusterSettings, SinkSettings, SourceSettings
+from space2vec.stream.logs import LIBRDKAFKA
 
 Properties = dict[str, Any]
 
@@ -72,6 +73,7 @@ def consumer_properties(source: SourceSettings) -> Properties:
                 f"{name}={source.options[name]} would lose alerts: offsets are committed with their answers"
             )
     properties: Properties = {
+        "logger": LIBRDKAFKA,
         "group.id": source.group,
         "partition.assignment.strategy": "cooperative-sticky",
         "auto.offset.reset": source.start if source.start in ("earliest", "latest") else "earliest",
@@ -100,6 +102,8 @@ def producer_properties(
     """Properties of the sink's producer; with a transactional id it is exactly-once capable."""
     cluster = sink_cluster(sink, source)
     properties = _without_consumers(cluster_properties(cluster)) | {
+        # An idle producer is not polled, so its log would pile up; what goes wrong comes with the call that fails.
+        "log_level": 2,
         "enable.idempotence": True,
         "linger.ms": 5,
         "compression.type": "lz4",
@@ -120,14 +124,17 @@ def sink_cluster(sink: SinkSettings, source: SourceSettings) -> ClusterSettings:
 
 
 def admin_properties(cluster: ClusterSettings) -> Properties:
-    """Properties that reach a cluster and nothing else, for looking at topics and making them."""
+    """Properties that reach a cluster and nothing else, for looking at topics and making them.
+
+    Without librdkafka's log: what such a client has to say comes with the failure of the call.
+    """
     return {
         name: value
         for name, value in cluster_properties(cluster).items()
         if name.startswith(
             ("bootstrap.servers", "client.id", "security.", "sasl.", "ssl.", "socket.", "broker.")
         )
-    }
+    } | {"log_level": 0}
 
 
 def _without_consumers(properties: Properties) -> Properties:

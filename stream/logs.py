@@ -21,6 +21,10 @@ REPEATS = 5
 WINDOW_S = 60.0
 
 
+LIBRDKAFKA = logging.getLogger("librdkafka")
+"""What Kafka clients that are polled write to; it comes through the same renderer, and repeats are held back."""
+
+
 class RateLimit:
     """Hold back warnings and errors that repeat; the next one let through says how many were held.
 
@@ -60,6 +64,23 @@ class RateLimit:
         if held:
             event["held_back"] = held
         return event
+
+
+class _KindsOfLine(logging.Filter):
+    """The same for librdkafka's lines, by their kind: it tells of every try to connect, 20 times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = RateLimit()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written; its first argument is the kind, such as ``FAIL``."""
+        kind = record.args[0] if isinstance(record.args, tuple) and record.args else record.msg
+        try:
+            self._limit(None, record.levelname.lower(), {"event": kind})
+        except structlog.DropEvent:
+            return False
+        return True
 
 
 def _timestamp(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -115,6 +136,7 @@ def configure_logs(level: int = logging.INFO, *, out: TextIO | None = None) -> N
     rays.handlers.clear()
     rays.propagate = True
     rays.setLevel(logging.NOTSET)
+    LIBRDKAFKA.filters[:] = [_KindsOfLine()]
     logging.getLogger("space2vec").setLevel(level)
     structlog.configure(
         processors=[

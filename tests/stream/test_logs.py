@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from confluent_kafka import Consumer
 from pydantic import SecretStr
 
-from space2vec.stream.logs import RateLimit, configure_logs
+from space2vec.schemas.settings import SourceSettings
+from space2vec.stream.kafka_config import consumer_properties
+from space2vec.stream.logs import REPEATS, RateLimit, configure_logs
 
 
 class Terminal(io.StringIO):
@@ -82,3 +85,16 @@ def test_repeated_errors_are_held_back_and_counted() -> None:
     now = 11.0
     assert passes("error", "down") == {"event": "down", "held_back": 3}
     assert passes("error", "down") == {"event": "down"}
+
+
+def test_a_broker_that_is_not_there_does_not_flood_the_log() -> None:
+    out = io.StringIO()
+    configure_logs(logging.INFO, out=out)
+    consumer = Consumer(consumer_properties(SourceSettings(brokers="127.0.0.1:1", topics=("alerts",))))
+    consumer.subscribe(["alerts"])
+    for _ in range(10):  # librdkafka tries 20 times in this time
+        consumer.poll(0.1)
+    consumer.close()
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    refused = [line for line in lines if "Connection refused" in line["event"]]
+    assert 1 <= len(refused) <= REPEATS
