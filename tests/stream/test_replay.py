@@ -6,11 +6,12 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -411,48 +412,35 @@ def test_a_damaged_archive_is_a_failure_that_says_what_is_lost(
 
 # -- for astronomers ---------------------------------------------------------------------------------------------
 
-
-@pytest.fixture
-def tables(night: Archive, tmp_path: Path) -> Callable[[], str]:
-    assert run_command(["replay", night.files[0].path, "--to", f"parquet:{tmp_path / 'out'}"]) == OK
-    return str(tmp_path / "out/alerts")
+PAGE = (Path(__file__).parents[2] / "docs/replay.md").read_text()
+EXAMPLES = dict(re.findall(r"^(\w+):\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 
 
-def test_it_opens_in_pandas(tables: str) -> None:
-    import pandas as pd
-
-    frame = pd.read_parquet(tables, columns=["object_id", "score", "night", "embedding"])
-    assert len(frame) == 150
-    assert frame.score.between(0, 1).all()
-    assert np.stack(frame.embedding).shape == (150, 64)
-
-
-def test_it_opens_in_polars(tables: str) -> None:
-    import polars as pl
-
-    frame = (
-        pl.scan_parquet(f"{tables}/**/*.parquet", hive_partitioning=True)
-        .filter(pl.col("score") >= 0)
-        .collect()
-    )
-    assert len(frame) == 150
-    assert frame.schema["embedding"] == pl.Array(pl.Float32, 64)
-    assert frame["night"].n_unique() == 1
+@pytest.fixture(scope="module")
+def scores(make_alerts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which ``scores/`` is a night replayed, in several parts."""
+    folder = tmp_path_factory.mktemp("examples")
+    night = archive_of(folder / "night.tar.gz", [s.packet for s in make_alerts(ztf=100, poison=2)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_folder, "PART_MEMBERS", 32)
+        assert run_command(["replay", night.files[0].path, "--to", f"parquet:{folder / 'scores'}"]) == OK
+    return folder
 
 
-def test_it_opens_in_duckdb(tables: str) -> None:
-    import duckdb
-
-    query = f"select count(*), min(score), any_value(night) from '{tables}/**/*.parquet'"
-    ((count, score, night),) = duckdb.sql(query).fetchall()
-    assert (count, int(night)) == (150, 20260916)
-    assert 0 <= score <= 1
-
-
-def test_it_opens_in_astropy(tables: str) -> None:
-    from astropy.table import Table, vstack
-
-    parts = [Table.read(path, format="parquet") for path in sorted(Path(tables).rglob("*.parquet"))]
-    table = vstack(parts, metadata_conflicts="silent")
-    assert len(table) == 150
-    assert table["score"].max() <= 1
+@pytest.mark.parametrize("library", ["pandas", "polars", "DuckDB", "astropy"])
+def test_the_examples_of_the_page_work(library: str, scores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written in docs/replay.md."""
+    rows = rows_of(scores / "scores")
+    expected = sum(row["score"] > 0.9 for row in rows)
+    assert 0 < expected < len(rows) == 100
+    monkeypatch.chdir(scores)
+    found: dict[str, Any] = {}
+    exec(EXAMPLES[library], found)
+    if library == "DuckDB":
+        ((night, count, mean),) = found["real"]
+        assert (int(night), count) == (20260916, expected)
+        assert 0.9 < mean <= 1
+    else:
+        assert len(found["real"]) == expected
+    if library == "polars":
+        assert found["vectors"].shape == (expected, 64)
