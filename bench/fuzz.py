@@ -4,8 +4,8 @@ Every packet goes through reading, its stamps, preprocessing and, where it would
 would be published. That happens in child processes, each of which reads thousands of packets as a stream worker
 does, so that what one leaves behind in a cache counts for the next. Measured there: CPU seconds of each packet,
 and the most memory that was ever resident (VmHWM) above what was after the imports and a few good packets. A packet
-that takes longer than the limit kills the child (SIGALRM) and is a hang; any other death, and any exception, is a
-crash. An address-space limit of 2 GiB on top keeps the machine out of trouble.
+that takes more CPU seconds than the limit kills the child (SIGPROF) and is a hang; any other death, and any exception,
+is a crash. An address-space limit of 2 GiB on top keeps the machine out of trouble.
 
 Examples::
 
@@ -98,7 +98,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--packets", type=Path, help="folder of real packets to damage as well")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--limit", type=float, default=30.0, help="seconds after which a packet is a hang")
+    parser.add_argument(
+        "--limit", type=float, default=10.0, help="CPU seconds after which a packet is a hang"
+    )
     parser.add_argument("--only", type=int, help="number of the one packet to feed, in this process")
     parser.add_argument("--json", action="store_true", help="one JSON line on stdout")
     args = parser.parse_args()
@@ -158,7 +160,7 @@ class Fuzz:
         if code == 0:
             return
         number = child.at.value
-        hung = code == -signal.SIGALRM
+        hung = code == -signal.SIGPROF
         said = f"packet {number}: {'took too long' if hung else f'the process died of {code}'}"
         (self._findings.hangs if hung else self._findings.crashes).append(said)
         self._findings.packets += 1
@@ -199,14 +201,14 @@ def feed(args: argparse.Namespace, numbers: range, at: Any, results: Connection)
     for number in numbers:
         at.value = number
         kind, raw = mutator.draw(Random(f"{args.seed}:{number}"))
-        signal.setitimer(signal.ITIMER_REAL, args.limit)
+        signal.setitimer(signal.ITIMER_PROF, args.limit)
         start = time.process_time()
         try:
             findings.fates += target.feed(raw)
         except Exception:  # noqa: BLE001 - that is what is looked for
             findings.crashes.append(f"packet {number} ({kind}):\n{traceback.format_exc()}")
         seconds = time.process_time() - start
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         name = f"{number}: {kind}"
         findings.slowest = max(findings.slowest, (seconds, name))
         findings.peak = max(findings.peak, ((memory("VmHWM") - baseline) / (1 << 20), name))

@@ -41,7 +41,7 @@ class Limits:
     block_bytes: int = 32 << 20
     record_bytes: int = 4 << 20
     record_memory: int = 128 << 20
-    records: int = 100_000
+    records: int = 25_000
     stamp_bytes: int = 4 << 20
     stamp_side: int = 256
     pixel_bytes: int = 64 << 20

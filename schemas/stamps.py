@@ -25,6 +25,8 @@ _CARD = 80
 _END = b"END".ljust(_CARD)
 _MOST_HEADER_BYTES = 40 * _BLOCK
 _MOST_HDUS = 8
+# Of what these cards count astropy makes a list, before anything else is looked at. The standard allows 999.
+_ENDLESS = re.compile(rb"(?:NAXIS|TFIELDS) *= *\+?0*[1-9][0-9]{3}|GROUPS *= *T", re.IGNORECASE)
 # The standard has these five first, in this order, with a number in any column; ZTF's SIMPLE has its T in the
 # wrong one. Each lookahead reads a value, and 71 bytes lead to the next card.
 _MANDATORY_CARDS = re.compile(
@@ -119,6 +121,10 @@ def _plain_image(fits: bytes) -> _Image | None:
 
 def _read_with_astropy(fits: bytes, field: str, limits: Limits) -> NDArray[np.float32]:
     """Read the first image that has two axes, wherever it is and however it is packed."""
+    endless = _ENDLESS.search(fits)
+    if endless is not None:
+        told = endless[0].decode("ascii")
+        raise StampError(Reason.STAMP_DAMAGED, f"FITS: refused for its card {told!r}", field=field)
     # Imported when first needed: it takes half a second, and most services never read such a stamp.
     from astropy.io import fits as astropy_fits
 

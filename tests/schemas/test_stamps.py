@@ -211,6 +211,17 @@ def test_compressed_images_are_measured_before_they_are_unpacked() -> None:
     assert failure(written(fits.PrimaryHDU(), fits.CompImageHDU(wide))).reason is Reason.STAMP_TOO_LARGE
 
 
+@pytest.mark.parametrize("keyword", ["NAXIS", "naxis", "TFIELDS", "ZNAXIS"])
+@pytest.mark.parametrize("number", ["1000000000", "+1000000000", "0001000"])
+def test_cards_that_would_keep_astropy_busy_for_ever(keyword: str, number: str) -> None:
+    """Found by fuzzing: astropy looks for NAXISn up to a n of what NAXIS says."""
+    card = f"{keyword:<8}= {number:>20}".ljust(80).encode()
+    plain = written(np.zeros((9, 9), np.float32))
+    found = failure(plain[:160] + card + plain[240:])
+    assert found.reason is Reason.STAMP_DAMAGED
+    assert "refused" in found.detail
+
+
 def test_more_bytes_than_the_limit() -> None:
     plain = written(np.zeros((63, 63), np.float32))
     limits = Limits(stamp_bytes=len(plain) - 1)
