@@ -96,6 +96,11 @@ def _ordered(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     return {**first, **event}
 
 
+def log_level() -> int:
+    """Level that this process writes its own lines from, for its actors to do the same."""
+    return logging.getLogger("space2vec").level or logging.INFO
+
+
 def configure_logs(level: int = logging.INFO, *, out: TextIO | None = None) -> None:
     """Set logging up for this process.
 

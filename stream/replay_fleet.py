@@ -6,6 +6,7 @@ than can be scored. A worker that dies leaves its archive where it was; another 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import structlog
 
 from space2vec.schemas.errors import Space2vecError
 from space2vec.stream.local_scorer import LocalScorer
-from space2vec.stream.logs import configure_logs
+from space2vec.stream.logs import configure_logs, log_level
 from space2vec.stream.protocols import Scorer
 from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.replay import Progress, Replay, replay_archive
@@ -102,10 +103,12 @@ class ReplayWorker:
         What is asked for.
     classifiers : sequence of actor handles
         Of :class:`space2vec.workers.classifier.Classifier`.
+    level : int
+        Of the lines that it logs, as in :mod:`logging`.
     """
 
-    def __init__(self, replay: Replay, classifiers: Sequence[Any]) -> None:
-        configure_logs()
+    def __init__(self, replay: Replay, classifiers: Sequence[Any], level: int = logging.INFO) -> None:
+        configure_logs(level)
         give_way(replay.nice)
         self._replay, self._classifiers = replay, classifiers
         self._stop = Event()
@@ -184,7 +187,7 @@ class _Fleet:
             worker = self._idle.pop()
         else:
             actor = ray.remote(ReplayWorker).options(num_cpus=1, max_concurrency=3)
-            worker = actor.remote(self._replay, self._classifiers)
+            worker = actor.remote(self._replay, self._classifiers, log_level())
         self._under_way[worker.run.remote(archive)] = _Voyage(archive, worker)
 
     def _on_return(self, call: Any) -> None:
