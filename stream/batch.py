@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -17,6 +18,9 @@ from space2vec.stream.protocols import Message
 from space2vec.workers.preprocess import Preprocessor
 
 log = structlog.get_logger()
+
+SHADOW_S: Final = 5.0
+"""How long published answers wait for a shadow."""
 
 if TYPE_CHECKING:
     from space2vec.stream.offsets import Claim
@@ -49,6 +53,25 @@ class Batch:
     def size_bytes(self) -> int:
         """Bytes of the packets held."""
         return sum(len(message.value) for message in self.messages)
+
+    def submit(self) -> None:
+        """Let every model look."""
+        self.submitted = time.perf_counter()
+        for look in self.looks:
+            look.submit()
+
+    def done(self, timeout: float) -> bool:
+        """Whether every model has said what it will; a shadow is waited for a while only, and left out then."""
+        if not all(look.done(timeout) for look in self.looks if not look.model.shadow):
+            return False
+        patient = time.perf_counter() < self.submitted + SHADOW_S
+        for look in self.looks:
+            if look.model.shadow and not look.done(timeout if patient else 0.0):
+                if patient:
+                    return False
+                look.model.late = look.model.late or replace(look)
+                look.leave()
+        return True
 
 
 class Opener:

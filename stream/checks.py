@@ -110,16 +110,18 @@ def _gpu(settings: Settings) -> Finding:
 
 
 def _model(settings: Settings) -> Finding:
+    from space2vec.stream.lineup import named_bundles
     from space2vec.workers.bundle import load_bundle, verify_bundle
 
-    bundle = load_bundle(settings.model.bundle)
-    failed = [check for check in verify_bundle(bundle, settings.model.device) if not check.ok]
-    if failed:
-        raise ModelError("; ".join(f"{check.name}: {check.detail}" for check in failed))
-    manifest = bundle.manifest
-    return Finding(
-        "model", State.OK, f"{manifest.name} {manifest.version} verifies, sha256 {bundle.sha256[:12]}"
-    )
+    told = []
+    for name, _ in named_bundles(settings.model):
+        bundle = load_bundle(name)
+        failed = [check for check in verify_bundle(bundle, settings.model.device) if not check.ok]
+        if failed:
+            raise ModelError("; ".join(f"{check.name}: {check.detail}" for check in failed))
+        manifest = bundle.manifest
+        told.append(f"{manifest.name} {manifest.version} verifies, sha256 {bundle.sha256[:12]}")
+    return Finding("model", State.OK, "; ".join(told))
 
 
 def _schemas(settings: Settings) -> Finding:

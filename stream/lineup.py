@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from space2vec.schemas.settings import Settings
+from space2vec.schemas.settings import ModelSettings, Settings
 from space2vec.workers.bundle import Bundle, load_bundle
 
 
@@ -22,6 +22,12 @@ class Served:
     def role(self) -> tuple[str, bool]:
         """The bundle's digest, and whether it is a shadow."""
         return self.bundle.sha256, self.shadow
+
+
+def named_bundles(model: ModelSettings) -> list[tuple[str, bool]]:
+    """Every bundle that the settings name, and whether it is the shadow."""
+    published = [(name, False) for name in (model.bundle, *model.also)]
+    return [*published, (model.shadow, True)] if model.shadow else published
 
 
 def start_lineup(settings: Settings, serving: Sequence[Served] = ()) -> list[Served]:
@@ -44,12 +50,7 @@ def start_lineup(settings: Settings, serving: Sequence[Served] = ()) -> list[Ser
     from space2vec.schemas.errors import ModelError
     from space2vec.workers.classifier import start_classifiers
 
-    model = settings.model
-    named = [(name, False) for name in (model.bundle, *model.also)]
-    bundles = [
-        (load_bundle(name), shadow)
-        for name, shadow in [*named, *([(model.shadow, True)] if model.shadow else [])]
-    ]
+    bundles = [(load_bundle(name), shadow) for name, shadow in named_bundles(settings.model)]
     digests = [bundle.sha256 for bundle, _ in bundles]
     for bundle, _ in bundles:
         if digests.count(bundle.sha256) > 1:

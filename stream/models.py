@@ -23,13 +23,17 @@ from space2vec.workers.quality import Flag
 from space2vec.workers.scores import Scores
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Model:
-    """A bundle and what scores by it; of a shadow nothing is published."""
+    """A bundle and what scores by it; of a shadow nothing is published.
+
+    ``late`` is a look of a shadow that was no longer waited for; until it is done, the shadow is left out.
+    """
 
     bundle: Bundle
     scorer: Scorer
     shadow: bool = False
+    late: Look | None = None
 
     @property
     def label(self) -> tuple[str, str]:
@@ -71,11 +75,18 @@ class Look:
 
     def submit(self) -> None:
         """Begin to score."""
-        if len(self.stamps):
+        if self.model.late is not None and self.model.late.done(0.0):
+            self.model.late = None
+        if self.model.late is not None:
+            self.leave()
+        elif len(self.stamps):
             self._ticket = self.model.scorer.submit(self.stamps)
 
     def done(self, timeout: float) -> bool:
-        """Whether the scores are there, waiting at most ``timeout`` seconds; alerts that spoil a batch are left out."""
+        """Whether the scores are there, waiting at most ``timeout`` seconds.
+
+        Alerts that spoil a batch are left out, where it is a shadow's with all others in it.
+        """
         if self._ticket is None:
             return True
         try:
@@ -83,12 +94,19 @@ class Look:
             if self.scores is None:
                 return False
         except ScoringFailed:
+            if self.model.shadow:
+                self.leave()
+                return True
             self.scores, failed = score_singly(self.model.scorer, self.stamps)
             self._leave_out(failed)
         if self.scores is not None:
             self.probability = self.scores.probability
         self._ticket = None
         return True
+
+    def leave(self) -> None:
+        """Wait no longer: there are no scores."""
+        self._ticket, self.rows = None, {}
 
     def _leave_out(self, failed: Mapping[int, PacketError]) -> None:
         self.errors |= {number: failed[row] for number, row in self.rows.items() if row in failed}

@@ -152,9 +152,7 @@ class Pipeline:
             self._try_held_at = time.monotonic() + _SCHEMA_WAIT_S
         self._source.hold(frozenset(message.partition for message in self._held))
         batch.claims = [self._tracker.track(message) for message in batch.messages]
-        batch.submitted = time.perf_counter()
-        for look in batch.looks:
-            look.submit()
+        batch.submit()
         if batch.messages:
             self._in_flight.append(batch)
 
@@ -162,7 +160,7 @@ class Pipeline:
         """Write the answers of every batch that is done, oldest first."""
         while self._in_flight:
             batch = self._in_flight[0]
-            if not all(look.done(timeout) for look in batch.looks):
+            if not batch.done(timeout):
                 return
             self.meter.scored(batch)
             self._in_flight.popleft()

@@ -121,7 +121,7 @@ def run(
     settings = load_settings(config, overrides)
     with (
         draining_on_signals() as stop,
-        _reloading_on_hangup(lambda: load_settings(config, overrides)) as reload,
+        reloading_on_hangup(lambda: load_settings(config, overrides)) as reload,
         _listening(settings, stop) as note,
     ):
         summary = run_application(settings, stop, note, reload)
@@ -151,7 +151,7 @@ def draining_on_signals() -> Iterator[Event]:
 
 
 @contextmanager
-def _reloading_on_hangup(load: Callable[[], Settings]) -> Iterator[Callable[[], Settings | None]]:
+def reloading_on_hangup(load: Callable[[], Settings]) -> Iterator[Callable[[], Settings | None]]:
     """Give what loads the settings once after each SIGHUP; settings that are wrong change nothing."""
     asked = Event()
     former = signal.signal(signal.SIGHUP, lambda *_: asked.set())

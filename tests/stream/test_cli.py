@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,28 @@ def test_model_verify_of_a_damaged_bundle(tmp_path: Path, capsys: Capture) -> No
     weights.write_bytes(weights.read_bytes() + b"x")
     assert run_command(["model", "verify", str(copy)]) == MODEL
     assert str(weights) in capsys.readouterr().err
+
+
+def test_a_hangup_reads_the_settings_again_and_wrong_ones_change_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from space2vec.stream.commands.run import reloading_on_hangup
+    from space2vec.stream.config import load_settings
+
+    file = tmp_path / "night.toml"
+    file.write_text("[model]\nbundle = 'first'\n")
+    before = signal.getsignal(signal.SIGHUP)
+    with reloading_on_hangup(lambda: load_settings(file)) as reload:
+        assert reload() is None
+        file.write_text("[model]\nbundle = 'second'\nshadow = 'third'\n")
+        assert reload() is None
+        signal.raise_signal(signal.SIGHUP)
+        told = reload()
+        assert told is not None
+        assert (told.model.bundle, told.model.shadow) == ("second", "third")
+        assert reload() is None
+        file.write_text("[model]\nbundel = 'second'\n")
+        signal.raise_signal(signal.SIGHUP)
+        assert reload() is None
+        assert "did you mean model.bundle" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGHUP) is before

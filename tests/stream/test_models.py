@@ -63,9 +63,8 @@ def answered(packets: list[bytes], models: list[Model]) -> tuple[Batch, list[Ans
     opener = Opener(PacketReader(writer_schemas(Settings().schemas), Profiles.load(None)))
     messages = [Message(Partition("night", 0), n, packet) for n, packet in enumerate(packets)]
     batch, _ = opener.open(messages, models)
-    for look in batch.looks:
-        look.submit()
-        assert look.done(1.0)
+    batch.submit()
+    await_that(lambda: batch.done(1.0))
     return batch, Answerer(Annotator(), SinkSettings(), None).answer(batch)
 
 
@@ -129,6 +128,47 @@ def test_what_one_model_cannot_see_another_answers(changed: Changed, make_alerts
     assert [record.topic for record in answer.records] == ["ztf-shadow", "ztf-rejected"]
     assert dict(answer.records[1].headers)["reason"] == b"scoring_failed"
     assert (answer.counts.scored, answer.counts.rejected) == (0, 1)
+
+
+def test_a_shadow_that_does_not_answer_is_left_out_until_it_does(
+    changed: Changed, make_alerts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("space2vec.stream.batch.SHADOW_S", 0.0)
+    calls: list[int] = []
+
+    def score(stamps: np.ndarray) -> np.ndarray:
+        calls.append(len(stamps))
+        return np.zeros(len(stamps), np.float32)
+
+    slow = Model(changed("slow"), MemoryScorer(score, delay=lambda n: 3), shadow=True)
+    models = [model_of(load_bundle("core"), 1.0), slow]
+    packets = [alert.packet for alert in make_alerts(ztf=2)]
+    topics = []
+    for _ in range(4):
+        batch, answers = answered(packets, models)
+        assert batch.looks[0].scores is not None
+        topics.append(Counter(record.topic for answer in answers for record in answer.records))
+    published = {"ztf-annotated": 2, "ztf-classifications": 2}
+    assert topics[:3] == [published] * 3  # it was asked once, and not again before it had answered
+    assert calls == [2]
+    monkeypatch.setattr("space2vec.stream.batch.SHADOW_S", 60.0)
+    for _ in range(4):  # the last that came late is answered meanwhile
+        _, answers = answered(packets, models)
+    assert sum(record.topic == "ztf-shadow" for answer in answers for record in answer.records) == 2
+
+
+def test_a_shadow_that_fails_takes_nothing_with_it(changed: Changed, make_alerts) -> None:
+    calls: list[int] = []
+
+    def fails(stamps: np.ndarray) -> np.ndarray:
+        calls.append(len(stamps))
+        raise ValueError("no")
+
+    shadow = Model(changed("broken"), MemoryScorer(fails), shadow=True)
+    packets = [alert.packet for alert in make_alerts(ztf=3)]
+    _, found = answered(packets, [model_of(load_bundle("core"), 1.0), shadow])
+    assert all(answer.counts.scored == 1 for answer in found)
+    assert calls == [3]
 
 
 def test_a_bundle_that_is_named_twice_is_refused() -> None:
@@ -212,7 +252,11 @@ def test_two_bundles_and_a_shadow_in_one_run_with_a_swap_in_the_middle(
         for message in Outputs._read(kafka, settings.sink.shadow.format(survey=survey))
     ]
     assert {row["sha256"] for row in shadows} == {trial.sha256}
-    if exactly:  # the shadow saw what the bundle saw that it was there with
-        assert len(shadows) == by_bundle[core.sha256]
+    seen = Counter((row["survey"], row["alert_id"]) for row in shadows)
+    beside = {(row["survey"], row["alert_id"]) for row in rows if row["sha256"] == core.sha256}
+    assert set(seen) <= beside  # on a busy machine the shadow may be late, and is not waited for
+    assert len(seen) > len(beside) / 2
+    if exactly:
+        assert set(seen.values()) == {1}
         assert all(account.balanced for account in audit(settings))
         assert len(outputs.rejected) == 4

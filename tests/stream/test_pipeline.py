@@ -109,6 +109,22 @@ def model_of(
     return Model(bundle, MemoryScorer(score, delay))  # type: ignore[arg-type]
 
 
+class Swapping(Event):
+    """Stops as another event does; at some of its looks, other models take over."""
+
+    def __init__(self, pipeline: Pipeline, until: Event, lineups: Mapping[int, Sequence[Model]]) -> None:
+        super().__init__()
+        self._pipeline, self._until, self._lineups, self._look = pipeline, until, lineups, 0
+
+    def is_set(self) -> bool:
+        self._look += 1
+        if self._look in self._lineups:
+            self._pipeline.models = tuple(self._lineups[self._look])
+        in_use = self._pipeline.in_use
+        assert {model.bundle.sha256 for model in self._pipeline.models} <= in_use
+        return self._until.is_set()
+
+
 def pipeline_of(
     source: MemorySource,
     sink: MemorySink,
@@ -379,3 +395,38 @@ def test_stopping_finishes_what_is_in_flight() -> None:
     answered = [r.source.offset for r in sink.records]
     assert answered == list(range(len(answered)))
     assert source.committed[Partition("alerts", 0)] == len(answered) > 0
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(0, 25), min_size=1, max_size=3),
+    delays=st.lists(st.integers(0, 3), min_size=1, max_size=20),
+    swaps=st.dictionaries(
+        st.integers(1, 40), st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)
+    ),
+    aborts=st.sets(st.integers(1, 12), max_size=3),
+)
+def test_models_change_in_the_middle_and_nothing_is_lost_or_doubled(
+    lengths: list[int], delays: list[int], swaps: dict[int, list[str]], aborts: set[int]
+) -> None:
+    logs = logs_of(lengths)
+    source = MemorySource(logs)
+    sink = FlakySink(source, aborts)
+
+    def delay(n: int) -> int:
+        return delays[n % len(delays)]
+
+    pipeline = pipeline_of(source, sink, delay=delay)
+    lineups = {look: [model_of(identity, delay, name) for name in names] for look, names in swaps.items()}
+    until = Until(lambda: pipeline.finished >= frozenset(source.logs))
+    pipeline.run(Swapping(pipeline, until, lineups))
+    answers: dict[tuple[Partition, int], Counter[str]] = {}
+    for record in sink.records:
+        assert record.value == record.source.value
+        sha256 = (dict(record.headers)["sha256"] or b"").decode()
+        answers.setdefault((record.source.partition, record.source.offset), Counter())[sha256] += 1
+    assert set(answers) == {(m.partition, m.offset) for log in logs.values() for m in log}
+    known = [{"one"}, *map(set, swaps.values())]
+    for counts in answers.values():
+        assert set(counts) in known  # one line-up answers a message, and all of it
+        assert set(counts.values()) == {1}
