@@ -17,7 +17,9 @@ from space2vec.stream.output_topics import OutputTopics
 from space2vec.stream.pacing import BEHIND_S, Pace
 from space2vec.stream.publish import Publisher
 from space2vec.stream.replay_archives import Archive
+from space2vec.stream.replay_fleet import Tell
 from space2vec.stream.replay_members import ArchiveReader
+from space2vec.stream.replay_report import watched
 
 log = structlog.get_logger()
 
@@ -41,6 +43,7 @@ def publish_archives(
     archives: Sequence[Archive],
     pace: Pace,
     stop: Event,
+    tell: Tell,
 ) -> Published:
     """Publish archives one after the other; a packet's key is its file's name, which ZTF makes the candid.
 
@@ -56,6 +59,8 @@ def publish_archives(
         When each packet is due.
     stop : Event
         Set to end; what is sent stays sent.
+    tell : callable
+        Told about twice a second how far it is.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def publish_archives(
     publisher, done = Publisher(properties), Published()
     for archive in archives:
         reader = ArchiveReader(archive)
-        for member in reader.members():
+        for member in watched(archive, reader, tell):
             while (early := pace.wait(member.packet)) > 0 and not stop.is_set():
                 time.sleep(min(early, _NAP_S))
             if stop.is_set():

@@ -14,10 +14,12 @@ from space2vec.stream.counts import Counts
 from space2vec.stream.replay import Progress
 from space2vec.stream.replay_archives import Archive
 from space2vec.stream.replay_fleet import Tell
+from space2vec.stream.replay_members import Member, Reader
 
 log = structlog.get_logger()
 
 _REPORT_S: Final = 10.0
+_LOOK_S: Final = 0.5
 
 
 class _Together:
@@ -80,6 +82,17 @@ def reporting(archives: Sequence[Archive]) -> Iterator[Tell]:
             log.info("replay", **together.now())
 
     yield tell
+
+
+def watched(archive: Archive, reader: Reader, tell: Tell) -> Iterator[Member]:
+    """Yield an archive's packets, telling about twice a second how far that is."""
+    last, count = time.monotonic(), 0
+    for count, member in enumerate(reader.members(), 1):
+        yield member
+        if time.monotonic() - last >= _LOOK_S:
+            last = time.monotonic()
+            tell(Progress(archive, "", Counts(scored=count), count, reader.bytes_read))
+    tell(Progress(archive, "", Counts(scored=count), count, done=True))
 
 
 def summary(ended: Sequence[Progress], of: int, seconds: float) -> dict[str, Any]:

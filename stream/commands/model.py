@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings
     from space2vec.stream.comparison import Comparison
     from space2vec.stream.replay_archives import Archive
+    from space2vec.stream.replay_fleet import Tell
 
 EXAMPLES: Final = """\
 Examples:
@@ -161,6 +162,7 @@ def compare(
     from space2vec.stream.comparison import BundleScorer
     from space2vec.stream.comparison import compare as put_side_by_side
     from space2vec.stream.config import load_settings
+    from space2vec.stream.replay_report import reporting
     from space2vec.stream.replay_topics import find_sources
     from space2vec.workers.bundle import load_bundle
 
@@ -178,7 +180,9 @@ def compare(
     before, after = (
         BundleScorer(load_bundle(name), device, settings.model.threads) for name in (first, second)
     )
-    compared = put_side_by_side(_alerts(archives, settings, reader), before, after, threshold)
+    with reporting(archives) as tell:
+        alerts = _alerts(archives, settings, reader, tell)
+        compared = put_side_by_side(alerts, before, after, threshold)
     if sheet is not None:
         compared.sheet().save(sheet)
     bundles = [
@@ -191,15 +195,18 @@ def compare(
         sys.stdout.write(_side_by_side(compared, bundles))
 
 
-def _alerts(archives: Sequence[Archive], settings: Settings, reader: PacketReader) -> Iterator[Alert]:
+def _alerts(
+    archives: Sequence[Archive], settings: Settings, reader: PacketReader, tell: Tell
+) -> Iterator[Alert]:
     """Every alert that can be opened; of what cannot, `space2vec replay` gives account."""
     from space2vec.schemas.alert import Alert
     from space2vec.schemas.errors import SchemaUnavailable
+    from space2vec.stream.replay_report import watched
     from space2vec.stream.replay_topics import open_archive
 
     for archive in archives:
         stored = open_archive(archive, settings)
-        for member in stored.members():
+        for member in watched(archive, stored, tell):
             try:
                 yield from (record for record in reader.read(member.packet) if isinstance(record, Alert))
             except SchemaUnavailable as error:

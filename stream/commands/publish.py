@@ -64,6 +64,7 @@ def publish(
     from space2vec.stream.pacing import Pacing
     from space2vec.stream.replay_archives import find_archives
     from space2vec.stream.replay_publish import publish_archives
+    from space2vec.stream.replay_report import reporting
 
     if rate is not None and speed is not None:
         raise ConfigError("--rate and --speed: take one")
@@ -76,8 +77,8 @@ def publish(
     reader = PacketReader(writer_schemas(settings.schemas), Profiles.load(settings.schemas.profiles))
     properties, pace = cluster_properties(settings.source), Pacing(rate, speed).pace(reader)
     began = time.monotonic()
-    with draining_on_signals() as stop:
-        done = publish_archives(properties, settings.sink, to, archives, pace, stop)
+    with draining_on_signals() as stop, reporting(archives) as tell:
+        done = publish_archives(properties, settings.sink, to, archives, pace, stop, tell)
     took = time.monotonic() - began
     told = {
         "published": done.packets,

@@ -34,7 +34,7 @@ from space2vec.stream.replay_archives import Archive, find_archives
 from space2vec.stream.replay_members import ArchiveReader
 from space2vec.stream.replay_rows import avro_schema
 from space2vec.stream.replay_source import PROVENANCE
-from space2vec.stream.replay_topics import find_sources
+from space2vec.stream.replay_topics import find_sources, open_archive
 from space2vec.training.packet_schemas import ZTF_VERSIONS
 from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
 
@@ -282,6 +282,21 @@ def test_a_topic_that_is_not_what_it_was_is_not_gone_on_with(
         path.write_text(json.dumps(manifest | {"done": False, "size": manifest["size"] + 5}))
     assert run_command(arguments) == USAGE
     assert "offsets; there were" in capsys.readouterr().err
+
+
+def test_a_topic_is_gone_on_with_by_the_number_of_the_packet(kafka, topic) -> None:
+    name, sent, since, until = topic
+    settings = Settings.model_validate({"source": {"brokers": kafka.bootstrap}})
+    archives = find_sources([f"kafka:{name}"], settings, int(since * 1000), int(until * 1000))
+    packets = []
+    for archive in archives:
+        reader = open_archive(archive, settings)
+        whole = list(reader.members())
+        assert [member.number for member in whole] == list(range(archive.size))
+        assert (reader.bytes_read, reader.faults) == (archive.size, [])
+        assert list(open_archive(archive, settings).members(5)) == whole[5:]
+        packets += [member.packet for member in whole]
+    assert Counter(packets) == Counter(s.packet for s in sent)
 
 
 def test_a_topic_needs_its_times(kafka, topic, tmp_path: Path) -> None:
