@@ -47,7 +47,7 @@ HINTS: Final[dict[type[Space2vecError], str]] = {
     ModelError: "hint: `space2vec model verify BUNDLE` checks a bundle file by file",
     SchemaUnavailable: "hint: pip install 'space2vec[rubin]', or give --schemas FOLDER or --registry URL",
 }
-EXTRAS: Final = {"scipy": "demo"}
+EXTRAS: Final = {"scipy": "demo", "onnx": "training", "h5py": "training"}
 """Modules that not everyone has, and the extra that brings them."""
 
 app = App(

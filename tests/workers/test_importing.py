@@ -22,7 +22,7 @@ from space2vec.training.keras import keras_to_onnx
 from space2vec.workers.backends import OnnxBackend, open_backend
 from space2vec.workers.bundle import load_bundle, verify_bundle
 from space2vec.workers.importing import import_graph, made_stamps
-from space2vec.workers.manifest import Architecture, InputSpec, Manifest, Normalisation
+from space2vec.workers.manifest import Architecture, InputSpec, Manifest, Normalisation, parse_manifest
 from space2vec.workers.normalise import normalise_planes, window
 from space2vec.workers.preprocess import normalise_triplets
 
@@ -231,7 +231,9 @@ def test_braai_gives_its_published_scores(shared: Path, tmp_path: Path) -> None:
     graph = keras_to_onnx(
         (weights / "braai_d6_m9.architecture.json").read_text(), weights / "braai_d6_m9.weights.h5"
     )
-    manifest = manifest_of(63)
+    page = (Path(__file__).parents[2] / "docs" / "bring-a-bundle.md").read_text()
+    example = page.partition("<!-- braai's manifest -->\n```json\n")[2].partition("```")[0]
+    manifest = parse_manifest(example.encode(), "bring-a-bundle.md", draft=True)
     golden = made_stamps(manifest.input)
     bundle = import_graph(tmp_path / "braai", manifest, graph, golden, "planes-last", "probability")
     triplets = np.load(weights / "acceptance" / "usage_triplets.npy", allow_pickle=False)
