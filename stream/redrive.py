@@ -15,12 +15,13 @@ from threading import Event
 from confluent_kafka import TopicPartition
 
 from space2vec.schemas.errors import KafkaError
-from space2vec.schemas.settings import Settings
+from space2vec.schemas.settings import ModelSettings, Settings
 from space2vec.stream.assembly import opener_of, sink_of
 from space2vec.stream.counts import Counts
 from space2vec.stream.dead_letters import reason_of, revived
 from space2vec.stream.kafka_config import sink_cluster
 from space2vec.stream.ledger import Ledger
+from space2vec.stream.lineup import named_bundles
 from space2vec.stream.local_scorer import LocalScorer
 from space2vec.stream.models import Model
 from space2vec.stream.pipeline import Pipeline
@@ -145,13 +146,12 @@ def redrive(
     try:
         done = answered_letters(reader, settings.sink.ledger, topic)
         source = DeadLetterSource(reader, topic, done, wanted)
-        bundle = load_bundle(settings.model.bundle)
         opener, answerer = opener_of(settings)
         name = f"{settings.source.group}.redrive"
         pipeline = Pipeline(
             source,
             opener,
-            [Model(bundle, LocalScorer(open_backend(bundle, settings.model.device, settings.model.threads)))],
+            _models(settings.model),
             answerer,
             sink_of(settings, source, name),
             Ledger(settings.sink.ledger, name, listing=True),
@@ -161,6 +161,14 @@ def redrive(
     finally:
         reader.close()
     return pipeline.counts
+
+
+def _models(settings: ModelSettings) -> list[Model]:
+    bundles = [(load_bundle(name), shadow) for name, shadow in named_bundles(settings)]
+    return [
+        Model(bundle, LocalScorer(open_backend(bundle, settings.device, settings.threads)), shadow)
+        for bundle, shadow in bundles
+    ]
 
 
 def answered_letters(reader: TopicReader, ledger: str, topic: str) -> dict[Partition, set[int]]:

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from space2vec.schemas.errors import ModelError
+from space2vec.schemas.settings import RaySettings, Settings
 from space2vec.stream.cli import run_command
 from space2vec.training.keras import keras_to_onnx
+from space2vec.workers import backends
 from space2vec.workers.backends import OnnxBackend, open_backend
 from space2vec.workers.bundle import load_bundle, verify_bundle
 from space2vec.workers.importing import import_graph, made_stamps
@@ -121,12 +123,25 @@ def test_a_graph_whose_scores_are_not_finite_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_a_graph_alone_runs_on_cpus_only(tmp_path: Path) -> None:
+def test_a_graph_alone_runs_on_cpus_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "cuda_devices", lambda: 1)
     graph = graph_of(["N", 3, SIZE, SIZE])
     bundle = import_graph(tmp_path / "b", manifest_of(), graph, made_stamps(manifest_of().input))
     assert open_backend(bundle).device == "cpu"
     with pytest.raises(ModelError, match="has a graph and no weights"):
         open_backend(bundle, "cuda")
+
+
+def test_classifiers_of_a_graph_alone_take_no_gpu(tmp_path: Path, ray_cluster: Any) -> None:
+    from space2vec.workers.classifier import start_classifiers
+
+    graph = graph_of(["N", 3, SIZE, SIZE])
+    bundle = import_graph(tmp_path / "b", manifest_of(), graph, made_stamps(manifest_of().input))
+    settings = Settings(ray=RaySettings(gpus_per_classifier=1.0))
+    (classifier,) = start_classifiers(bundle, 1, settings)
+    ready = ray_cluster.get(classifier.ready.remote())
+    ray_cluster.kill(classifier)
+    assert (ready.device, ready.gpu_ids) == ("cpu", ())
 
 
 def test_the_command_makes_a_bundle_that_verifies(
