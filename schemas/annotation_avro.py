@@ -6,12 +6,12 @@ import json
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
-from io import BytesIO
 from typing import Any
 
 import fastavro
 
 from space2vec.schemas.annotation import Annotation
+from space2vec.schemas.avro_writing import Encoder, encoder
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS = 1_000_000
@@ -29,6 +29,12 @@ def our_schema(name: str) -> dict[str, Any]:
 def parsed_schema(name: str) -> Any:
     """Give the same for fastavro's writers and readers."""
     return fastavro.parse_schema(our_schema(name), _force=True)
+
+
+@cache
+def our_encoder(name: str) -> Encoder:
+    """Give what encodes its records."""
+    return encoder(parsed_schema(name))
 
 
 def annotation_fields(annotation: Annotation) -> dict[str, Any]:
@@ -54,6 +60,4 @@ def annotation_fields(annotation: Annotation) -> dict[str, Any]:
 
 def encode_annotation(annotation: Annotation) -> bytes:
     """Encode one annotation, without any framing."""
-    buffer = BytesIO()
-    fastavro.schemaless_writer(buffer, parsed_schema("annotation"), annotation_fields(annotation))
-    return buffer.getvalue()
+    return our_encoder("annotation")(annotation_fields(annotation))

@@ -14,7 +14,7 @@ import fastavro
 
 from space2vec.schemas.alert import Alert
 from space2vec.schemas.annotation import Annotation
-from space2vec.schemas.annotation_avro import annotation_fields, our_schema, parsed_schema
+from space2vec.schemas.annotation_avro import annotation_fields, our_encoder, our_schema
 from space2vec.schemas.container import compact_json, container_header, write_container
 
 
@@ -51,9 +51,7 @@ def encode_classification(
         "dec": alert.dec,
         "status": status,
     }
-    buffer = BytesIO()
-    fastavro.schemaless_writer(buffer, parsed_schema("classification"), record)
-    return write_container(_header(), buffer.getvalue())
+    return write_container(_header(), our_encoder("classification")(record))
 
 
 def decode_classification(raw: bytes) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Encoding records of one schema: a function for each of its types, put together once.
+
+The bytes are fastavro's, for the types that our own schemas have. fastavro checks every value against every branch
+and calls a function per number, which for an embedding of 64 comes to five times what encoding takes here.
+
+Source: Avro 1.12 specification, "Binary Encoding".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from struct import Struct, pack
+from typing import Any
+
+from space2vec.schemas.avro_types import SchemaTree
+from space2vec.schemas.varint import encode_long
+
+Encoder = Callable[[Any], bytes]
+
+_END = b"\x00"
+
+
+def encoder(parsed: dict[str, Any]) -> Encoder:
+    """Make the encoder of a schema.
+
+    Parameters
+    ----------
+    parsed : dict
+        As fastavro parses it. It may have records, arrays, unions of null and one other type, strings, and
+        numbers; logical types are not converted.
+
+    Returns
+    -------
+    callable
+        Takes a record as fastavro's writer does, and gives its bytes without any framing; a field left out is null.
+    """
+    return _encoder(SchemaTree(parsed), parsed)
+
+
+def _encoder(tree: SchemaTree, kind: Any) -> Encoder:
+    kind = tree.resolve(kind)
+    if isinstance(kind, list):
+        at = kind.index("null")
+        return _nullable(encode_long(at), encode_long(1 - at), _encoder(tree, kind[1 - at]))
+    name = kind["type"] if isinstance(kind, dict) else kind
+    if name == "record":
+        return _record([(field["name"], _encoder(tree, field["type"])) for field in kind["fields"]])
+    if name == "array":
+        return _floats if kind["items"] == "float" else _array(_encoder(tree, kind["items"]))
+    return _LEAVES[name]
+
+
+def _record(fields: list[tuple[str, Encoder]]) -> Encoder:
+    return lambda record: b"".join([encode(record.get(name)) for name, encode in fields])
+
+
+def _nullable(null: bytes, branch: bytes, encode: Encoder) -> Encoder:
+    return lambda value: null if value is None else branch + encode(value)
+
+
+def _array(encode: Encoder) -> Encoder:
+    def encode_array(values: Sequence[Any]) -> bytes:
+        return b"".join((encode_long(len(values)), *map(encode, values), _END)) if values else _END
+
+    return encode_array
+
+
+def _floats(values: Sequence[float]) -> bytes:
+    number = len(values)
+    return encode_long(number) + pack(f"<{number}f", *values) + _END if number else _END
+
+
+@lru_cache(1024)
+def _string(text: str) -> bytes:
+    # Remembered, because names of topics, classifiers, classes and flags come again with every alert.
+    encoded = text.encode()
+    return encode_long(len(encoded)) + encoded
+
+
+_LEAVES: dict[str, Encoder] = {
+    "int": encode_long,
+    "long": encode_long,
+    "float": Struct("<f").pack,
+    "double": Struct("<d").pack,
+    "string": _string,
+}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from space2vec.schemas.annotation_avro import our_encoder, parsed_schema
+from space2vec.schemas.avro_types import SchemaTree
+from space2vec.schemas.avro_writing import encoder
+
+LEAVES: dict[str, st.SearchStrategy[Any]] = {
+    "string": st.text(max_size=90),
+    "float": st.floats(width=32),
+    "double": st.floats(),
+    "int": st.integers(-(1 << 31), (1 << 31) - 1),
+    "long": st.integers(-(1 << 63), (1 << 63) - 1),
+}
+
+
+def values(tree: SchemaTree, kind: Any) -> st.SearchStrategy[Any]:
+    """Draw any value of a type."""
+    kind = tree.resolve(kind)
+    if isinstance(kind, list):
+        return st.none() | values(tree, next(branch for branch in kind if branch != "null"))
+    name = kind["type"] if isinstance(kind, dict) else kind
+    if name == "record":
+        return st.fixed_dictionaries({field["name"]: values(tree, field["type"]) for field in kind["fields"]})
+    if name == "array":
+        return st.lists(values(tree, kind["items"]), max_size=5)
+    return LEAVES[name]
+
+
+def by_fastavro(parsed: Any, record: Any) -> bytes:
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, parsed, record)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["annotation", "classification"])
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_bytes_are_fastavros(name: str, data: st.DataObject) -> None:
+    parsed = parsed_schema(name)
+    record = data.draw(values(SchemaTree(parsed), parsed))
+    assert our_encoder(name)(record) == by_fastavro(parsed, record)
+
+
+def test_null_may_be_the_second_branch() -> None:
+    fields = [{"name": "a", "type": ["string", "null"]}, {"name": "b", "type": ["null", "double"]}]
+    parsed = fastavro.parse_schema({"type": "record", "name": "x", "fields": fields})
+    for record in ({"a": "é", "b": None}, {"a": None, "b": 0.5}):
+        assert encoder(parsed)(record) == by_fastavro(parsed, record)
+
+
+def test_an_embedding_as_it_comes() -> None:
+    parsed = fastavro.parse_schema({"type": "array", "items": "float"})
+    embedding = tuple(np.random.default_rng(1).normal(size=64).astype(np.float32).tolist())
+    assert encoder(parsed)(embedding) == by_fastavro(parsed, embedding)
