@@ -82,8 +82,10 @@ def consumer_properties(source: SourceSettings) -> Properties:
         "check.crcs": True,
         # A night's topic and new partitions are taken up this soon after they appear; the default is 5 min.
         "topic.metadata.refresh.interval.ms": 30_000,
-        # A partition's fetch must hold many packets: the default of 1 MiB holds eight.
-        "fetch.message.max.bytes": 8 << 20,
+        # A partition's fetch must hold many packets: the default of 1 MiB holds eight. But what a fetch brings is
+        # held as it unfolds, by a factor of two to ten where the topic is compressed, and beyond the bound below.
+        "fetch.message.max.bytes": 2 << 20,
+        "fetch.max.bytes": 16 << 20,
         "fetch.wait.max.ms": 100,
         # The bound on what librdkafka holds ahead; its default back-off of 1 s would leave gaps at the bound.
         "queued.max.messages.kbytes": max(1, source.prefetch_bytes >> 10),
