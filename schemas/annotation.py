@@ -30,6 +30,11 @@ class Annotation:
         When, UTC.
     class_ids : dict of str to int or None
         Class label to its number in the ELAsTiCC taxonomy; a label left out has none.
+    passes : tuple of str
+        Operating points of the bundle that the alert passes.
+    kinds, causes : dict of str to float
+        Probabilities of the kinds of event, were the alert real, and of the causes of an artefact, were it bogus;
+        each sums to 1 or is empty.
     """
 
     classifier: str
@@ -43,3 +48,6 @@ class Annotation:
     embedding: tuple[float, ...] = field(repr=False)
     classified_at: datetime
     class_ids: dict[str, int | None] = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
+    kinds: dict[str, float] = field(default_factory=dict)
+    causes: dict[str, float] = field(default_factory=dict)

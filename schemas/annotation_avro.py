@@ -55,7 +55,14 @@ def annotation_fields(annotation: Annotation) -> dict[str, Any]:
         "flags": annotation.flags,
         "embedding": annotation.embedding,
         "classified_at": micros,
+        "passes": annotation.passes,
+        "kinds": _probabilities(annotation.kinds),
+        "causes": _probabilities(annotation.causes),
     }
+
+
+def _probabilities(shares: dict[str, float]) -> list[dict[str, Any]]:
+    return [{"label": label, "probability": probability} for label, probability in shares.items()]
 
 
 def encode_annotation(annotation: Annotation) -> bytes:

@@ -129,7 +129,8 @@ class MemoryScorer:
             logit = self._score(self._stamps[ticket]).astype(np.float32)
         except Exception as error:
             raise ScoringFailed(str(error)) from error
-        return Scores(logit, np.zeros((len(logit), 0), np.float32))
+        nothing = np.zeros((len(logit), 0), np.float32)
+        return Scores(logit, nothing, nothing)
 
 
 class MemorySink:

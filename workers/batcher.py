@@ -166,5 +166,7 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     if len(parts) == 1:
         return parts[0]
     return Scores(
-        np.concatenate([part.logit for part in parts]), np.concatenate([part.embedding for part in parts])
+        np.concatenate([part.logit for part in parts]),
+        np.concatenate([part.embedding for part in parts]),
+        np.concatenate([part.groups for part in parts]),
     )

@@ -100,6 +100,8 @@ class Bundle:
             "logit": (count,),
             "embedding": (count, self.manifest.outputs.embedding),
         }
+        if self.manifest.outputs.groups:
+            shapes["groups"] = (count, self.manifest.outputs.groups)
         if not count:
             raise ModelError(f"{where}: holds no golden vector")
         for name, shape in shapes.items():
@@ -126,12 +128,15 @@ class Golden:
         What the network says, before temperature.
     embedding : (K, D) float32
         The vectors.
+    groups : (K, G) float32 or None
+        Probabilities of the kinds and causes, where the bundle names any.
     """
 
     pixels: NDArray[np.float32]
     stamps: NDArray[np.float32]
     logit: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    groups: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +218,14 @@ def check_golden(bundle: Bundle, backend: Backend) -> list[Check]:
     golden = bundle.golden()
     scores = backend.score(golden.stamps)
     temperature = np.float32(bundle.manifest.calibration.temperature)
-    return [
+    checks = [
         _compare("preprocessing", normalise_triplets(golden.pixels, bundle.manifest.input), golden.stamps),
         _compare(f"logits on {backend.device}", scores.logit * temperature, golden.logit),
         _compare(f"embeddings on {backend.device}", scores.embedding, golden.embedding),
     ]
+    if golden.groups is not None:
+        checks.append(_compare(f"kinds and causes on {backend.device}", scores.groups, golden.groups))
+    return checks
 
 
 def _check_files(bundle: Bundle) -> Iterator[Check]:

@@ -17,6 +17,7 @@ from space2vec.workers.backends import OnnxBackend
 from space2vec.workers.bundle import Bundle, write_files
 from space2vec.workers.manifest import Manifest
 from space2vec.workers.preprocess import normalise_triplets
+from space2vec.workers.scores import shares
 from space2vec.workers.torch_backend import TorchBackend
 
 OPSET = 18
@@ -37,8 +38,8 @@ def write_bundle(
     manifest : Manifest
         Without ``files``: they are filled in here.
     network : torch.nn.Module
-        Takes ``(N, P, S, S)`` float32 and returns a logit, ``(N,)``, and an embedding, ``(N, D)``. It is moved to the
-        CPU and put into evaluation mode.
+        Takes ``(N, P, S, S)`` float32 and returns a logit, ``(N,)``, an embedding, ``(N, D)``, and the scores of the
+        groups, ``(N, G)``, where the manifest names any. It is moved to the CPU and put into evaluation mode.
     golden_stamps : (K, P, H, W) float32
         Pixel values as a survey has them, not normalised, source at ``(H // 2, W // 2)``, NaN where there is no
         pixel: the golden vectors are made of these, so choose hard and odd ones as well.
@@ -52,23 +53,24 @@ def write_bundle(
     pixels = np.ascontiguousarray(golden_stamps, np.float32)
     stamps = normalise_triplets(pixels, manifest.input)
     with torch.inference_mode():
-        logit, embedding = (tensor.float().numpy() for tensor in network(torch.from_numpy(stamps)))
-    if logit.shape != (len(stamps),) or embedding.shape != (len(stamps), manifest.outputs.embedding):
-        raise ModelError(
-            f"the network returns {logit.shape} and {embedding.shape}, "
-            f"not {(len(stamps),)} and {(len(stamps), manifest.outputs.embedding)}"
-        )
+        returned = [tensor.float().numpy() for tensor in network(torch.from_numpy(stamps))]
+    shapes = [output.shape for output in returned]
+    outputs = manifest.outputs
+    expected = [(len(stamps),), (len(stamps), outputs.embedding), (len(stamps), outputs.groups)]
+    if shapes != expected[: len(outputs.names)]:
+        raise ModelError(f"the network returns {shapes}, not {expected[: len(outputs.names)]}")
+    golden = dict(zip(outputs.names, returned, strict=True))
+    if outputs.groups:
+        golden["groups"] = shares(golden["groups"], len(outputs.kinds))
     contents = {
         manifest.weights: safetensors.torch.save(
             {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
         ),
         manifest.graph: _onnx_graph(network, manifest),
-        manifest.golden: safetensors.numpy.save(
-            {"pixels": pixels, "stamps": stamps, "logit": logit, "embedding": embedding}
-        ),
+        manifest.golden: safetensors.numpy.save({"pixels": pixels, "stamps": stamps} | golden),
     }
     bundle = write_files(folder, manifest, contents)
-    _check_parity(bundle, stamps, logit, embedding)
+    _check_parity(bundle, stamps, golden)
     return bundle
 
 
@@ -81,7 +83,7 @@ def _onnx_graph(network: torch.nn.Module, manifest: Manifest) -> bytes:
             network,
             (sample,),
             input_names=["stamps"],
-            output_names=["logit", "embedding"],
+            output_names=manifest.outputs.names,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             dynamo=True,
@@ -107,12 +109,13 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _check_parity(
-    bundle: Bundle, stamps: NDArray[np.float32], logit: NDArray[np.float32], embedding: NDArray[np.float32]
+    bundle: Bundle, stamps: NDArray[np.float32], golden: dict[str, NDArray[np.float32]]
 ) -> None:
     for backend in (OnnxBackend(bundle), TorchBackend(bundle, "cpu")):
         scores = backend.score(stamps)
         unscaled = scores.logit * np.float32(bundle.manifest.calibration.temperature)
-        for name, found, expected in (("logit", unscaled, logit), ("embedding", scores.embedding, embedding)):
-            if not np.allclose(found, expected, rtol=PARITY, atol=PARITY):
-                gap = float(np.abs(found - expected).max())
+        found = {"logit": unscaled, "embedding": scores.embedding, "groups": scores.groups}
+        for name, expected in golden.items():
+            if not np.allclose(found[name], expected, rtol=PARITY, atol=PARITY):
+                gap = float(np.abs(found[name] - expected).max())
                 raise ModelError(f"{type(backend).__name__}: {name} differs from the network's by {gap:.1e}")

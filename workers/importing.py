@@ -61,7 +61,7 @@ def import_graph(
     ModelError
         If the graph is none, keeps its weights elsewhere, or does not take and give what it should.
     """
-    if manifest.architecture.kind != GRAPH or manifest.outputs.embedding:
+    if manifest.architecture.kind != GRAPH or manifest.outputs.embedding or manifest.outputs.groups:
         raise ModelError(f"a graph alone has architecture.kind {GRAPH}, no embedding, no kinds and no causes")
     pixels = np.ascontiguousarray(golden_stamps, np.float32)
     if pixels.ndim != 4 or pixels.shape[1] != len(manifest.input.planes) or not len(pixels):

@@ -16,6 +16,7 @@ from space2vec.schemas.errors import ModelError
 MAX_MANIFEST_BYTES = 1 << 20
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Label = Annotated[str, Field(min_length=1, max_length=100)]
 Survey = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Statistic = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -86,12 +87,24 @@ class InputSpec(_Part):
 
 
 class Outputs(_Part):
-    """What the network returns: a logit per alert, and an embedding."""
+    """What the network returns: a logit per alert, an embedding, and, where named, scores of kinds and causes."""
 
     logit: Literal["log_odds"] = Field(
         "log_odds", description="log-odds of the first class, before temperature"
     )
     embedding: int = Field(0, ge=0, le=65536, description="dimension D of the embedding; 0 for none")
+    kinds: tuple[Label, ...] = Field((), max_length=1000, description="kinds a real alert can be of")
+    causes: tuple[Label, ...] = Field((), max_length=1000, description="causes a bogus one can have")
+
+    @property
+    def groups(self) -> int:
+        """How many kinds and causes there are: columns of the network's third output, kinds first."""
+        return len(self.kinds) + len(self.causes)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the graph's outputs, in order."""
+        return ["logit", "embedding", *(["groups"] if self.groups else [])]
 
 
 class Calibration(_Part):
@@ -134,6 +147,9 @@ class Manifest(_Part):
         (None, None), description="ids of the two classes in the ELAsTiCC taxonomy, where they have one"
     )
     calibration: Calibration = Calibration()
+    operating_points: dict[Label, float] = Field(
+        default_factory=dict, description="published logits from which on an alert passes, by name"
+    )
     weights: FileName = Field("weights.safetensors", description="state of the network")
     graph: FileName = Field("network.onnx", description="the same network as an ONNX graph")
     golden: FileName = Field("golden.safetensors", description="stamps and what must come out for them")

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.backends import BatchTooLarge, DeviceBroken
 from space2vec.workers.networks import build_network
-from space2vec.workers.scores import Scores
+from space2vec.workers.scores import Scores, shares
 
 if TYPE_CHECKING:
     from space2vec.workers.bundle import Bundle
@@ -39,7 +39,7 @@ class TorchBackend:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         self._torch_device = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
-        network = build_network(manifest.architecture, manifest.input, manifest.outputs.embedding)
+        network = build_network(manifest.architecture, manifest.input, manifest.outputs)
         where = bundle.path / manifest.weights
         try:
             state = safetensors.torch.load(bundle.read(manifest.weights))
@@ -56,6 +56,7 @@ class TorchBackend:
             raise ModelError(f"device {device}: torch cannot use it: {error}") from error
         self._network = network
         self._temperature = manifest.calibration.temperature
+        self._kinds = len(manifest.outputs.kinds)
         self._staging = torch.empty(0, pin_memory=False)
         used = {tensor.device for tensor in (*self._network.parameters(), *self._network.buffers())}
         if used != {self._torch_device}:
@@ -73,10 +74,12 @@ class TorchBackend:
                 fed = self._stage(stamps).to(
                     self._torch_device, non_blocking=True, memory_format=torch.channels_last
                 )
-                logit, embedding = self._network(fed)
+                logit, embedding, *groups = self._network(fed)
                 scaled = logit.float() / self._temperature
+                raw = groups[0].float() if groups else logit.new_empty((len(logit), 0))
                 # .cpu() waits for the stream, so the staging buffer is free again afterwards.
-                return Scores(scaled.cpu().numpy(), embedding.float().cpu().numpy())
+                told = shares(raw.cpu().numpy(), self._kinds)
+                return Scores(scaled.cpu().numpy(), embedding.float().cpu().numpy(), told)
         except RuntimeError as error:
             raise classified(error) from error
 

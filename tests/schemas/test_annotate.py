@@ -48,6 +48,9 @@ AS_RECORD = {
     "flags": ["nan", "truncated"],
     "embedding": [0.5, -1.5],
     "classified_at": ANNOTATION.classified_at,
+    "passes": [],
+    "kinds": [],
+    "causes": [],
 }
 TINY = {"type": "record", "name": "alert", "fields": [{"name": "candid", "type": "long"}]}
 
@@ -106,6 +109,7 @@ def test_the_same_bytes_ever_after() -> None:
         + (b"\x04" + b"\x08real\x00" + b"\x00\x00\x40\x3f" + b"\x0abogus\x00" + b"\x00\x00\x80\x3e" + b"\x00")
         + (b"\x04\x06nan\x12truncated\x00" + b"\x04\x00\x00\x00\x3f\x00\x00\xc0\xbf\x00")
         + b"\xea\xbc\xf1\xbe\xa4\xe2\xa5\x06"
+        + b"\x00\x00\x00"
         + b"\x00"
     )
     assert message.endswith(

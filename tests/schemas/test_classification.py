@@ -25,6 +25,9 @@ ANNOTATION = Annotation(
     flags=(),
     embedding=(),
     classified_at=datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    passes=("pure",),
+    kinds={"sn": 0.75, "agn": 0.25},
+    causes={"noise": 1.0},
 )
 
 
@@ -64,6 +67,12 @@ def test_all_its_fields(alert: Alert) -> None:
         "flags": [],
         "embedding": [],
         "classified_at": ANNOTATION.classified_at,
+        "passes": ["pure"],
+        "kinds": [
+            {"label": "sn", "classId": None, "probability": 0.75},
+            {"label": "agn", "classId": None, "probability": 0.25},
+        ],
+        "causes": [{"label": "noise", "classId": None, "probability": 1.0}],
     }
 
 
@@ -91,6 +100,8 @@ def test_the_same_bytes_ever_after(alert: Alert) -> None:
         + b"\x08core\x0a1.2.0\x80\x01" + b"ab" * 32 + b"\x0cscored"
         + b"\x04\x08real\x00\x00\x00\x40\x3f\x0abogus\x00\x00\x00\x80\x3e\x00"
         + b"\x00\x00\x40\x3f\x00\x00\x80\x3f\x02\x00\x00\x00\x3f\x00\x00\x01"
+        + b"\x02\x08pure\x00"
+        + b"\x04\x04sn\x00\x00\x00\x40\x3f\x06agn\x00\x00\x00\x80\x3e\x00\x02\x0anoise\x00\x00\x00\x80\x3f\x00"
     )  # fmt: skip
     assert message[:-16].endswith(body)
     assert encoded(alert) == message

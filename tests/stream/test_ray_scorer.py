@@ -25,7 +25,8 @@ class Moody:
             os._exit(1)
         if (stamps == RAISES).any():
             raise ValueError("thirteen")
-        return Scores(stamps[:, 0, 0, 0].copy(), np.zeros((len(stamps), 0), np.float32))
+        nothing = np.zeros((len(stamps), 0), np.float32)
+        return Scores(stamps[:, 0, 0, 0].copy(), nothing, nothing)
 
     def ready(self) -> int:
         return os.getpid()

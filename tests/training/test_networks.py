@@ -18,7 +18,7 @@ CORE = Architecture(kind="core", parameters={"width": 16})
 
 def build(embedding: int = 64) -> torch.nn.Module:
     torch.manual_seed(0)
-    network = build_network(CORE, SPEC, embedding)
+    network = build_network(CORE, SPEC, Outputs(embedding=embedding))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # as after training: not the identity
             module.running_mean.uniform_(-0.5, 0.5)
@@ -55,7 +55,7 @@ def test_built_networks_are_in_evaluation_mode() -> None:
 )
 def test_unknown_networks_and_parameters_are_refused(architecture: Architecture, told: str) -> None:
     with pytest.raises(ModelError, match=told):
-        build_network(architecture, SPEC, 64)
+        build_network(architecture, SPEC, Outputs(embedding=64))
 
 
 def test_onnx_gives_the_scores_of_torch_at_any_batch_size(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -88,7 +88,7 @@ def made_bundle(made_manifest: Manifest, tmp_path_factory: pytest.TempPathFactor
     from space2vec.workers.networks import build_network
 
     torch.manual_seed(1)
-    network = build_network(made_manifest.architecture, made_manifest.input, made_manifest.outputs.embedding)
+    network = build_network(made_manifest.architecture, made_manifest.input, made_manifest.outputs)
     golden = triplets(6)
     golden[0, :, :, 58:] = np.nan
     golden[1, 0, 31, 31] = np.nan

@@ -54,7 +54,7 @@ class FakeBackend:
             raise BatchTooLarge("no room")
         if wrong := self.bad.intersection(pixels.tolist()):
             raise ModelError(f"cannot score {min(wrong)}")
-        return Scores(pixels * 2, np.stack([pixels, -pixels], axis=1))
+        return Scores(pixels * 2, np.stack([pixels, -pixels], axis=1), np.stack([pixels], axis=1))
 
     @property
     def sizes(self) -> list[int]:
@@ -206,7 +206,8 @@ def test_batches_stay_small_after_want_of_memory_and_grow_again() -> None:
 
 def test_wrong_number_of_scores_is_an_error() -> None:
     async def short(stamps: Stamps) -> Scores:
-        return Scores(np.zeros(len(stamps) - 1, np.float32), np.zeros((len(stamps) - 1, 0), np.float32))
+        nothing = np.zeros((len(stamps) - 1, 0), np.float32)
+        return Scores(np.zeros(len(stamps) - 1, np.float32), nothing, nothing)
 
     async def main() -> Scores:
         return await Batcher(short, 4, 0.0).score(stamps_of([1.0, 2.0]))
