@@ -7,9 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import numpy as np
 
 from space2vec.schemas.alert import Alert
@@ -177,9 +179,11 @@ def ledger_line(message: Message, flagged: bool = False) -> dict[str, Any]:
 
 
 def with_object_id(record: OutputRecord, object_id: str) -> OutputRecord:
-    """Give a record of which the object's id is another one of the same length."""
-    old = (record.key or b"").decode()
-    assert len(object_id) == len(old)
-    return replace(
-        record, key=object_id.encode(), value=(record.value or b"").replace(old.encode(), object_id.encode())
-    )
+    """Give an annotated ZTF alert another object id."""
+    packets = fastavro.reader(BytesIO(record.value or b""))
+    (packet,) = packets
+    assert isinstance(packet, dict)
+    schema = {name: value for name, value in packets.writer_schema.items() if not name.startswith("__")}
+    out = BytesIO()
+    fastavro.writer(out, schema, [{**packet, "objectId": object_id}])
+    return replace(record, key=object_id.encode(), value=out.getvalue())

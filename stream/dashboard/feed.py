@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event, Thread
 from types import TracebackType
@@ -124,42 +125,51 @@ class Tail:
         self._consumer.close()
 
     def _look(self) -> None:
-        """Take up partitions that are new, and go on nearer to the end of those that lie far behind."""
-        moved = False
-        for topic, found in self._consumer.list_topics(timeout=_CALL_S).topics.items():
-            kind = self._kind_of(topic)
-            if kind is None or found.error is not None:
-                continue
-            wanted = -(-kind.back // max(1, len(found.partitions)))
-            for partition in (Partition(topic, number) for number in found.partitions):
-                followed = self._followed.get(partition)
-                low, high = self._consumer.get_watermark_offsets(
-                    TopicPartition(*partition), timeout=_CALL_S, cached=followed is not None
-                )
-                if followed is None:
-                    self._followed[partition] = _Followed(kind, max(low, high - wanted))
-                elif high - followed.next > wanted:
-                    self._store.skipped += high - wanted // 2 - followed.next
-                    followed.next = high - wanted // 2
-                else:
-                    continue
-                moved = True
-        if moved:
-            self._turn = max(followed.kind.turn for followed in self._followed.values())
-            self._consumer.assign([TopicPartition(*p, f.next) for p, f in self._followed.items()])
-        self._store.complaint = ""
+        """Take up partitions that are new, drop those that are gone, and go on where reading should go on."""
+        found = {
+            Partition(topic, number): kind.back / len(about.partitions)
+            for topic, about in self._consumer.list_topics(timeout=_CALL_S).topics.items()
+            if about.error is None and (kind := self._kind_of(topic)) is not None
+            for number in about.partitions
+        }
+        places = {partition: self._place(partition, math.ceil(back)) for partition, back in found.items()}
+        if places != {partition: followed.next for partition, followed in self._followed.items()}:
+            self._follow(places)
+        self._store.complaint = next(iter({f.complaint for f in self._followed.values()} - {""}), "")
+
+    def _place(self, partition: Partition, wanted: int) -> int:
+        """Where to go on reading a partition of which so many messages are wanted."""
+        followed = self._followed.get(partition)
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(*partition), timeout=_CALL_S, cached=followed is not None
+        )
+        if followed is None or 0 <= high < followed.next:  # new, or made anew under its old name
+            return int(max(low, high - wanted, 0))
+        if high - followed.next > wanted:
+            ahead = high - wanted // 2
+            self._store.skipped += ahead - followed.next
+            return int(ahead)
+        return int(followed.next)
+
+    def _follow(self, places: Mapping[Partition, int]) -> None:
+        kinds = {p: kind for p in places if (kind := self._kind_of(p.topic)) is not None}
+        self._followed = {partition: _Followed(kind, places[partition]) for partition, kind in kinds.items()}
+        self._turn = max((kind.turn for kind in kinds.values()), default=1)
+        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in places.items()])
 
     def _read(self) -> None:
         for kafka in self._consumer.consume(self._turn, _TURN_S):
+            followed = self._followed.get(Partition(str(kafka.topic()), int(kafka.partition() or 0)))
             error = kafka.error()
             if error is not None:
                 self._store.complaint = f"Kafka: {error.str()}"
+                if followed is not None:
+                    followed.complaint = self._store.complaint
                 continue
             message = message_of(kafka)
-            followed = self._followed[message.partition]
-            if message.offset < followed.next:
-                continue  # fetched before it was passed over
-            followed.next = message.offset + 1
+            if followed is None or message.offset < followed.next:
+                continue  # fetched before it was dropped or passed over
+            followed.next, followed.complaint = message.offset + 1, ""
             try:
                 followed.kind.take(message)
             except (UnreadableError, ArithmeticError, LookupError, TypeError, ValueError) as unreadable:
@@ -169,8 +179,11 @@ class Tail:
 
 @dataclass(slots=True)
 class _Followed:
+    """A partition: where reading goes on, and what Kafka last said against it."""
+
     kind: Kind
     next: int
+    complaint: str = ""
 
 
 class Feed:

@@ -227,6 +227,8 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
         connection: socket
 
         def do_GET(self) -> None:
+            if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+                self.close_connection = True  # what follows is no request
             answer = site.answer(self.path, {name.title(): value for name, value in self.headers.items()})
             self.send_response(answer.status)
             for name, value in answer.headers.items():

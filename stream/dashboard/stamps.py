@@ -38,11 +38,11 @@ class Stamps:
 
     def png(self, number: int, plane: Plane) -> bytes | None:
         """Give one plane of an alert; ``None`` if either is not there."""
-        return self._drawn(number).get(plane)
+        return self._drawn(number).get(plane) if self._ring.get(number) is not None else None
 
     def _draw(self, number: int) -> Mapping[Plane, bytes]:
         entry = self._ring.get(number)
-        if entry is None:
+        if entry is None:  # it has just made way
             return {}
         stamps = open_alert(entry.value, self._reader).stamps
         return {plane: _png(plane, stamp) for plane, stamp in stamps.items() if stamp.size}

@@ -28,7 +28,6 @@ from space2vec.stream.dashboard.store import BINS, STEP_S, Rates, Store
 from space2vec.stream.protocols import Message, OutputRecord, Partition
 
 TOKEN = "a token of twenty-four"
-HOSTILE = "<img src=x onerror=1>"
 PAGE = Path(__file__).parents[2] / "stream" / "dashboard" / "page"
 
 

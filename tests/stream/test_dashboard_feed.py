@@ -16,6 +16,7 @@ from nightfall import as_read
 
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings
+from space2vec.stream.broker_common import free_ports
 from space2vec.stream.broker_embedded import EmbeddedBroker
 from space2vec.stream.brokers import Broker
 from space2vec.stream.commands.dashboard import serving
@@ -164,20 +165,29 @@ def test_what_was_aborted_is_never_shown(
     assert shown[1].value == annotated[1].value
 
 
-def test_a_broker_that_goes_away_is_told(reader: PacketReader, annotated: list[OutputRecord]) -> None:
-    with EmbeddedBroker() as broker:
-        settings = Settings.model_validate(
-            {"source": {"brokers": broker.bootstrap}, "dashboard": {"port": 0}}
-        )
-        store = Store(10, 64 << 20)
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+def test_a_broker_that_goes_away_is_told_and_one_that_comes_back_is_read(
+    reader: PacketReader, annotated: list[OutputRecord]
+) -> None:
+    (port,) = free_ports(1)
+    settings = Settings.model_validate({"source": {"brokers": f"127.0.0.1:{port}"}})
+    store = Store(10, 64 << 20)
+
+    def fill(count: int) -> None:
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}"})
         admin.create_topics([_topic("ztf-annotated")])["ztf-annotated"].result(30)
-        with Feed(settings, store, reader):
-            produce(broker.bootstrap, "ztf-annotated", annotated[:1])
-            until(lambda: store.ring.newest())
-            broker.stop()
-            until(lambda: store.complaint.startswith("Kafka: "))
-            assert len(store.ring.newest()) == 1
+        for record in annotated[:count]:
+            produce(f"127.0.0.1:{port}", "ztf-annotated", [record])
+
+    with EmbeddedBroker(port) as broker, Feed(settings, store, reader):
+        fill(3)
+        until(lambda: len(store.ring.newest()) == 3)
+        broker.stop()
+        until(lambda: store.complaint.startswith("Kafka: "))
+        assert len(store.ring.newest()) == 3
+        with EmbeddedBroker(port):  # it has forgotten everything: its offsets begin anew
+            fill(1)
+            until(lambda: len(store.ring.newest()) == 4)
+            until(lambda: not store.complaint)
 
 
 def test_the_page_of_a_stream_is_served(

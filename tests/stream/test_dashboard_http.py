@@ -34,6 +34,7 @@ from space2vec.stream.dashboard.store import Store
 from space2vec.stream.protocols import OutputRecord
 from space2vec.workers.quality import Flag
 
+HOSTILE = "<b>\"'&amp;</b>"
 TOKEN = "a token of twenty-four"
 PAGE = Path(__file__).parents[2] / "stream" / "dashboard" / "page"
 
@@ -178,13 +179,13 @@ def test_hostile_ids_come_as_json_strings(
     night: list[OutputRecord], reader: PacketReader, visit: Callable[..., Visitor], store: Store
 ) -> None:
     record = next(record for record in night if record.topic == "ztf-annotated")
-    hostile = with_object_id(record, "<b>\"'&amp;</b>"[:12])
+    hostile = with_object_id(record, HOSTILE)
     store.ring.add(entry_of(as_read([hostile])[0], reader))
     visitor = visit()
     _, headers, body = visitor.get("/api/alerts?most=1")
     assert headers["Content-Type"] == "application/json"
     (first,) = json.loads(body)["alerts"]
-    assert first["object_id"] == "<b>\"'&amp;</b>"[:12]
+    assert first["object_id"] == HOSTILE
 
 
 def test_every_flag_is_explained_on_the_page() -> None:

@@ -15,13 +15,13 @@ function canvas(plot) {
   return drawing;
 }
 
-// A step line over the last ten minutes, filled to the ground; gaps where nothing is known.
+// A step line over the last ten minutes, filled to the ground; gaps where nothing is known. What is faint behind it
+// may run out at the top: one late alert must not flatten the line.
 export function trace(plot, series, { length = series.length, faint = null, unit = "" } = {}) {
   const drawing = canvas(plot);
-  const known = [...series, ...(faint ?? [])].filter((value) => value !== null);
-  const top = Math.max(...known, 0);
+  const top = Math.max(...series, 0) * (faint ? 1.5 : 1);
   const step = WIDTH / Math.max(1, length);
-  const y = (value) => (HEIGHT - 1 - (top ? (value / top) * (HEIGHT - HEAD) : 0)).toFixed(1);
+  const y = (value) => (HEIGHT - 1 - (top ? Math.min(1, value / top) * (HEIGHT - HEAD) : 0)).toFixed(1);
   const shift = length - series.length;
   const line = (values, ground) => {
     let path = "";

@@ -28,7 +28,9 @@ function showState(state) {
   run = state.run;
   held = state.scores;
   setText(byId("where"), state.where);
-  health(state.complaint ? "bad" : paused ? "paused" : "good", state.complaint || (paused ? "paused" : "live"));
+  if (state.complaint) health("bad", state.complaint);
+  else if (beingLookedAt()) health("good", "live · held");
+  else health("good", "live");
   const length = state.rate.series.length;
 
   reading("rate", short(state.rate.now));
