@@ -45,11 +45,10 @@ def made_night(count: int, damaged: float, side: int = 63, seed: int = 1) -> Ite
     """
     noise = np.random.default_rng(seed)
     versions = ("1.8", "3.0", "3.1", "3.3", "4.01", "4.02")
-    pool = [_triplet(noise, side) for _ in range(200)]
     every, ways = round(1 / damaged) if damaged else 0, list(WAYS.values())
     for number in range(count):
         packet = ztf_packet(
-            *pool[number % len(pool)],
+            *_triplet(noise, side),
             alert_id=10**15 + number,
             object_id=f"ZTF26{number % 5003:07d}",
             jd=JD + number // 500 * 40 / 86400,

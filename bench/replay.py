@@ -6,7 +6,7 @@ begun again. Then both are compared, bit for bit; only the moments at which a re
 `rejected_at`) are left out where a format holds them. Kafka is Apache Kafka, one broker, fresh for either run.
 
 Beside it: alerts per CPU second of the live path, from Kafka to Kafka with the same pipeline and scorer in one process;
-the most memory held over a small and a large archive; what a replay writes to disk; the processor that `--cores` leaves
+the most memory held over archives from small to large; what a replay writes to disk; the processor that `--cores` leaves
 alone. CPU seconds are the process's own, start included.
 
 Examples::
@@ -56,7 +56,7 @@ VERB = (
     "from space2vec.stream.cli import run_command; sys.exit(run_command(sys.argv[1:]))"
 )
 TOPIC, SOURCE = "rescored", "alerts"
-SMALL = 2000
+SIZES = (2000, 20_000)
 SMALL_SIDE = 21
 
 
@@ -208,13 +208,13 @@ class Bench:
     def kill_among_commits(self, bootstrap: str, calm_s: float) -> int:
         """Kill it a random time after a random number of answers; how often it could be done."""
         reader, kills = TopicReader(ClusterSettings(brokers=bootstrap)), 0
-        most = 3 * self.args.alerts // (2 * self.args.kills + 4)
+        most = self.args.alerts // (self.args.kills + 2)
         for _ in range(self.args.kills):
             wanted = reach(reader) + self.random.randint(0, most)
             process = self.start(f"kafka:{TOPIC}", "-b", bootstrap)
             while process.poll() is None and reach(reader) < wanted:
                 time.sleep(0.05)
-            time.sleep(self.random.random() * calm_s / 40)
+            time.sleep(self.random.random() * calm_s / 100)
             kills += kill(process)
         reader.close()
         return kills
@@ -243,15 +243,15 @@ class Bench:
     # ---- memory, disk, processor -----------------------------------------------------------------------------
 
     def memory(self) -> dict[str, Any]:
-        """Most memory held over a small and a large archive of small packets, in parts of the usual size."""
+        """Most memory held over small and large archives of small packets, in parts of the usual size."""
         held: dict[str, Any] = {"part": PART_MEMBERS}
-        for count in (SMALL, self.args.large):
+        for count in (*SIZES, self.args.large):
             path = self.folder / f"{count}.tar.gz"
             write_night(path, made_night(count, 0.0, SMALL_SIDE))
             verb = self.verb(path, f"parquet:{self.folder / str(count)}")
             ended = self.ended(self.spawn([sys.executable, "-m", "space2vec.stream", *verb]))
             told = self.cost(ended) | {"alerts": ended.summary()["alerts"]}
-            if count == SMALL:
+            if count == SIZES[0]:
                 again = self.verb(path, f"parquet:{self.folder / 'share'}")
                 shared = [sys.executable, "-m", "space2vec.stream", *again, "--cores", "0.25"]
                 share = self.ended(self.spawn(shared))

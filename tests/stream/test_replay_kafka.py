@@ -118,7 +118,7 @@ def test_each_packet_is_answered_with_where_it_came_from(kafka, command, night, 
 
 
 @pytest.mark.timeout(280)
-def test_killed_and_begun_again(kafka, broker, command) -> None:
+def test_killed_and_begun_again(kafka, broker, command, capsys: Capture) -> None:
     topic, arguments = command
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "space2vec.stream", *arguments]
@@ -133,8 +133,8 @@ def test_killed_and_begun_again(kafka, broker, command) -> None:
             time.sleep(noise.random() * 0.5)
             assert process.poll() is None, "it was through before it could be killed"
             process.kill()
-    last = subprocess.run(program, env=env, capture_output=True, text=True, check=True, timeout=120)
-    summary = json.loads(last.stdout)
+    assert run_command(arguments) == OK
+    summary = json.loads(capsys.readouterr().out)
     assert 0 < summary["fresh"] < 320
     assert (summary["alerts"], summary["scored"] + summary["degraded"], summary["rejected"]) == (320, 300, 20)
     classified, rejected = answers(kafka, topic)
