@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -202,6 +205,29 @@ def test_the_page_of_a_stream_is_served(
                 return int(json.load(answer)["held"])
 
         until(lambda: held() == 3)
+
+
+def test_the_command_says_where_and_ends_when_told(kafka: Any) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "space2vec.stream",
+        "dashboard",
+        "-b",
+        kafka.bootstrap,
+        "--port",
+        "0",
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        address = json.loads(running.stdout.readline())["page"]
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            assert answer.status == 200
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (0, "")
+    assert err == "the page is served; Ctrl-C ends it\n"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.client import HTTPMessage
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nightfall import as_read, with_object_id
 from PIL import Image
 
@@ -131,6 +134,21 @@ def test_a_wrong_wish_is_400(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     for query in ("low=x", "order=y", "most=z", "&".join(f"a{i}=1" for i in range(30))):
         assert visitor.get(f"/api/alerts?{query}")[0] == 400, query
+
+
+@cache
+def site_with(token: str) -> Site:
+    settings = DashboardSettings.model_validate({"token": token} if token else {})
+    return Site(Store(10, 1000), Access(settings), PacketReader())
+
+
+@given(
+    st.text(max_size=60) | st.from_regex(r"(/[a-z0-9.%?=&\[\]]{0,9}){1,5}"),
+    st.fixed_dictionaries({}, optional={name: st.text(max_size=40) for name in ("Cookie", "Authorization")}),
+)
+def test_any_request_gets_an_answer(path: str, headers: dict[str, str]) -> None:
+    for token, expected in (("", (200, 400, 404)), (TOKEN, (200, 400, 401))):
+        assert site_with(token).answer(path, {"Host": "localhost", **headers}).status in expected
 
 
 def test_nothing_can_be_sent_or_changed(visit: Callable[..., Visitor]) -> None:

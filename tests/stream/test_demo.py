@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import urllib.request
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -12,9 +17,10 @@ from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import SchemaSettings
 from space2vec.schemas.writers import writer_schemas
 from space2vec.stream.app import Summary
+from space2vec.stream.broker_embedded import EmbeddedBroker
 from space2vec.stream.cli import run_command
-from space2vec.stream.commands.demo import balanced
-from space2vec.stream.demo import Result
+from space2vec.stream.commands.demo import _page, balanced
+from space2vec.stream.demo import Result, demo_settings
 from space2vec.stream.demo_report import area
 from space2vec.stream.exit_codes import OK, USAGE
 from space2vec.stream.poison import poison
@@ -46,6 +52,26 @@ def test_the_demo_accounts_for_every_alert(tmp_path: Path, capfd: pytest.Capture
     assert json.loads((tmp_path / "accounts.json").read_text()) == accounts
     with Image.open(tmp_path / "contact-sheet.png") as picture:
         assert picture.width > 1000
+
+
+def test_the_page_of_the_demo_is_served_until_ctrl_c(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    former = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with EmbeddedBroker() as broker:
+        settings = demo_settings(broker.bootstrap, tmp_path)
+        with _page(settings) as wait, _page(settings) as wait_too:  # the second finds the usual port taken
+            addresses = re.findall(r"the page is at (http://127\.0\.0\.1:\d+/)", capsys.readouterr().err)
+            assert len(set(addresses)) == 2
+            for address in addresses:
+                with urllib.request.urlopen(f"{address}api/state", timeout=20) as answer:
+                    assert broker.bootstrap in json.load(answer)["where"]
+            for waiting, number in ((wait, signal.SIGINT), (wait_too, signal.SIGTERM)):
+                Timer(0.3, os.kill, (os.getpid(), number)).start()
+                waiting()
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), former, strict=True):
+        signal.signal(number, handler)
+    assert "Ctrl-C ends page and broker" in capsys.readouterr().err
 
 
 def test_too_few_alerts_are_refused(tmp_path: Path) -> None:
