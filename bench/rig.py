@@ -35,9 +35,6 @@ from space2vec.stream.logs import configure_logs
 from space2vec.stream.simulated import writer_schema_files
 from space2vec.training.packets import lsst_packet, ztf_packet
 
-# Ray has its workers give way to everybody else's processes (niceness 15); here they are what is measured.
-os.environ.setdefault("RAY_worker_niceness", "0")
-
 TOPIC = "alerts"
 LEDGER = "space2vec-ledger"
 _FIRST_ID = 2695378462115010012

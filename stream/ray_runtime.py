@@ -31,6 +31,8 @@ def ray_runtime(settings: RaySettings, models: int = 1) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray has its workers give way to every other process (niceness 15): beside a busy broker an alert would wait.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():

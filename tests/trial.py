@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,26 @@ def await_that(holds: Callable[[], bool], deadline_s: float = 150) -> None:
         time.sleep(0.5)
 
 
-def actor_pid(name: str) -> int:
-    """A process that runs such an actor: Ray titles them so."""
-    for process in Path("/proc").glob("[0-9]*"):
+def actor_pids(name: str) -> Iterator[int]:
+    """Processes below this one that run such an actor (Ray titles them so): of the Ray of these tests, no other's."""
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            title = (process / "cmdline").read_bytes()
-        except OSError:
+            title, process = (entry / "cmdline").read_bytes(), int(entry.name)
+            if title.startswith(f"ray::{name}".encode()) and os.getpid() in _ancestors(process):
+                yield process
+        except OSError:  # it has ended meanwhile
             continue
-        if title.startswith(f"ray::{name}".encode()):
-            return int(process.name)
+
+
+def _ancestors(process: int) -> Iterator[int]:
+    while process > 1:
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        yield process
+
+
+def actor_pid(name: str) -> int:
+    """One of them."""
+    process = next(actor_pids(name), None)
+    if process is not None:
+        return process
     raise AssertionError(f"no {name} is alive")

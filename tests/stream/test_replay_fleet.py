@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -18,6 +17,7 @@ import pytest
 
 from space2vec.stream.cli import run_command
 from space2vec.stream.exit_codes import OK, USAGE
+from trial import actor_pids
 
 Capture = pytest.CaptureFixture[str]
 
@@ -41,24 +41,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def replay_workers() -> Iterator[int]:
-    """Processes below this one that replay: actors of the Ray that this test started, and no other's."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                title, process = (entry / "cmdline").read_bytes(), int(entry.name)
-                if title.startswith(b"ray::ReplayWorker") and os.getpid() in ancestors(process):
-                    yield process
-            except OSError:  # it has ended meanwhile
-                continue
-
-
-def ancestors(process: int) -> Iterator[int]:
-    while process > 1:
-        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        yield process
-
-
 @pytest.mark.timeout(280)
 def test_nights_side_by_side_though_a_worker_dies(
     ray_cluster, nights, tmp_path: Path, capsys: Capture
@@ -73,7 +55,7 @@ def test_nights_side_by_side_though_a_worker_dies(
         while not killed and time.monotonic() < deadline:
             time.sleep(0.05)
             if list((tmp_path / "side/manifests").glob("*.lock")):  # one has begun
-                for process in list(replay_workers())[:1]:
+                for process in list(actor_pids("ReplayWorker"))[:1]:
                     os.kill(process, signal.SIGKILL)
                     killed.append(process)
 
