@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test check lint constraints clean help
+.PHONY: demo test containers check docs lint constraints clean help
 
 # The first interpreter that is new enough; `make test PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -19,6 +19,13 @@ demo: .venv/.installed ## see it all run: broker, simulated alerts, classifier, 
 
 test: .venv/.installed ## run every test, on the best Kafka broker to be had (ARGS='...' goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+containers: .venv/.installed ## try the compose file for real; on Debian and as root installs what it needs (docs/containers.md)
+	deploy/containers/images.sh
+	$(BIN)/python -m pytest -s tests/deploy/containers.py $(ARGS)
+
+docs: .venv/.installed-lint ## build the documentation's site into build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 check: .venv/.installed-lint ## lint, format, types, and which room may import which
 	$(BIN)/ruff check .
@@ -54,5 +61,5 @@ help: ## say this
 	@touch $@
 
 .venv/.installed-lint: .venv/.installed
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[demo,training,test,rubin,lint]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[demo,training,test,rubin,lint,docs]'
 	@touch $@
