@@ -137,7 +137,8 @@ class ApacheCluster(Broker):
         if self._directory is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="space2vec-kafka-")
             self._directory = Path(self._temporary.name)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Without dashes: Kafka's tool would take an id that begins with one for an option.
+        cluster = base64.b64encode(uuid.uuid4().bytes, b"AB").decode().rstrip("=")
         for node in self.addresses:
             self._format(node, cluster)
         for node in self.addresses:

@@ -116,6 +116,10 @@ class LagWatch:
             except (KafkaException, Space2vecError) as error:
                 self.latest = None
                 log.warning("lag cannot be read", detail=str(error))
+                # An admin client goes on with the leader epochs it once saw, so after a broker's restart it would
+                # be fenced for ever (librdkafka 2.16).
+                reader.close()
+                reader = self._open_reader()
             if self._stop.wait(self._period_s):
                 break
         reader.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -13,6 +14,8 @@ from space2vec.schemas.settings import SourceSettings
 from space2vec.stream.kafka_config import admin_properties
 from space2vec.stream.nightly import NIGHT, topics_on
 from space2vec.stream.protocols import Partition
+
+_TELLING = (Code._AUTHENTICATION, Code._SSL, Code._RESOLVE)  # noqa: SLF001
 
 
 def now() -> datetime:
@@ -39,10 +42,14 @@ def source_partitions(source: SourceSettings, timeout: float = 15.0) -> frozense
     """
     if not source.topics:
         raise ConfigError("no source topic: give --topic, SPACE2VEC_SOURCE__TOPICS or source.topics")
+    refused: list[Code] = []  # the call itself only says that no broker could be had
+    admin = AdminClient(admin_properties(source) | {"error_cb": refused.append})
     try:
-        topics = AdminClient(admin_properties(source)).list_topics(timeout=timeout).topics
+        topics = admin.list_topics(timeout=timeout).topics
     except KafkaException as error:
-        raise KafkaError(f"cannot reach {source.brokers}: {error.args[0].str()}") from error
+        admin.poll(0)
+        why = next((code for code in refused if code.code() in _TELLING), error.args[0])
+        raise KafkaError(f"cannot reach {source.brokers}: {why.str()}") from error
     wanted: set[str] = set()
     nightly = {
         name for template in source.topics if NIGHT in template for name in topics_on([template], now())

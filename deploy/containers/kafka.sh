@@ -9,6 +9,6 @@ done > "$properties"
 export CLASSPATH='/opt/kafka/libs/*'
 java="java -Xmx512m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 if [ ! -e "$KAFKA_LOG_DIRS/meta.properties" ]; then
-    $java kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" -c "$properties"
+    $java kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')" -c "$properties"
 fi
 exec $java kafka.Kafka "$properties"
