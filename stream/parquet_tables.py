@@ -1,7 +1,7 @@
 """Replayed alerts as Parquet tables, made for those who will open them in a notebook.
 
-One row per alert; every class a column ``p_<label>``, the embedding a list of fixed size, the model in the
-file's metadata. Written by Arrow: the same rows give the same bytes.
+One row per alert; every class a column ``p_<label>``, kinds and causes likewise, the embedding a list of fixed size,
+the model in the file's metadata. Written by Arrow: the same rows give the same bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _ALERT: Final = (
     pa.field("logit", pa.float32(), metadata={"doc": "the same as log-odds"}),
     pa.field("spread", pa.float32(), metadata={"doc": "standard deviation of the logit over an ensemble"}),
     pa.field("flags", pa.string(), metadata={"doc": "quality flags of the stamps, parted by spaces"}),
+    pa.field("passes", pa.string(), metadata={"doc": "operating points that it passes, parted by spaces"}),
 )
+_WORDS: Final = ("flags", "passes")
+_PROBABILITIES: Final = {"p_": "classifications", "kind_": "kinds", "cause_": "causes"}
+"""Prefix of the columns, by field of the record."""
 _PLACE: Final = (
     pa.field("archive", pa.string(), metadata={"doc": "where the alert was read"}),
     pa.field("member", pa.int64(), metadata={"doc": "number of its packet in the archive, from 0"}),
@@ -60,24 +64,19 @@ def alerts_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) ->
     bytes
         Parquet, zstd.
     """
-    labels = [each["label"] for each in rows[0]["classifications"]]
+    columns: dict[Any, list[Any]] = {}
+    for field in _ALERT:
+        values = [row[field.name] for row in rows]
+        columns[field] = [" ".join(words) for words in values] if field.name in _WORDS else values
+    for prefix, name in _PROBABILITIES.items():
+        for place, each in enumerate(rows[0][name]):
+            of_class = pa.field(f"{prefix}{each['label']}", pa.float32())
+            columns[of_class] = [row[name][place]["probability"] for row in rows]
     size = len(rows[0]["embedding"])
-    fields = [
-        *_ALERT,
-        *(pa.field(f"p_{label}", pa.float32()) for label in labels),
-        *([pa.field("embedding", pa.list_(pa.float32(), size))] if size else []),
-        *_PLACE,
-    ]
-    columns: list[Any] = []
-    for field in fields:
-        if field.name.startswith("p_"):
-            place = labels.index(field.name.removeprefix("p_"))
-            columns.append([row["classifications"][place]["probability"] for row in rows])
-        elif field.name == "flags":
-            columns.append([" ".join(row["flags"]) for row in rows])
-        else:
-            columns.append([row[field.name] for row in rows])
-    return _file(fields, columns, about)
+    vectors = [pa.field("embedding", pa.list_(pa.float32(), size))] if size else []
+    for field in (*vectors, *_PLACE):
+        columns[field] = [row[field.name] for row in rows]
+    return _file(list(columns), list(columns.values()), about)
 
 
 def rejected_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, str]) -> bytes:

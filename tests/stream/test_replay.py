@@ -26,6 +26,7 @@ from space2vec.stream import replay_folder, replay_manifest
 from space2vec.stream.cli import run_command
 from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.memory import MemoryScorer
+from space2vec.stream.parquet_tables import alerts_table
 from space2vec.stream.replay import Progress, Replay, replay_archive
 from space2vec.stream.replay_archives import Archive, find_archives
 from space2vec.stream.replay_audit import audit_replay
@@ -129,6 +130,23 @@ def test_the_file_says_what_scored(night: Archive, tmp_path: Path) -> None:
     assert len(told["space2vec.sha256"]) == 64
     assert told["space2vec.digest"] == night.digest
     assert {"p_real", "p_bogus", "score", "logit", "flags"} < set(schema.names)
+
+
+def test_what_a_bundle_tells_beyond_real_and_bogus_has_columns_too() -> None:
+    def told(*labels: str) -> list[dict[str, Any]]:
+        return [{"label": label, "classId": None, "probability": 1 / len(labels)} for label in labels]
+
+    row = {
+        "survey": "ztf", "alert_id": 1, "object_id": None, "mjd_tai": 61300.5, "ra": 1.0, "dec": 2.0,
+        "status": "degraded", "score": 0.5, "logit": 0.0, "spread": None, "flags": ["edge", "nan"], "passes": ["pure"],
+        "classifications": told("real", "bogus"), "kinds": told("supernova", "star"), "causes": told("dipole"),
+        "embedding": [1.0, 2.0], "archive": "n.tar", "member": 3,
+    }  # fmt: skip
+    (found,) = pq.read_table(io.BytesIO(alerts_table([row], {"model": "made"}))).to_pylist()
+    assert (found["flags"], found["passes"], found["embedding"]) == ("edge nan", "pure", [1.0, 2.0])
+    assert {name: value for name, value in found.items() if name.startswith(("p_", "kind_", "cause_"))} == {
+        "p_real": 0.5, "p_bogus": 0.5, "kind_supernova": 0.5, "kind_star": 0.5, "cause_dipole": 1.0,
+    }  # fmt: skip
 
 
 def test_avro_parts_hold_classification_records(night: Archive, tmp_path: Path) -> None:
