@@ -108,7 +108,18 @@ class RaySettings(_Section):
     address: str | None = Field(None, description="Ray cluster to join; empty: start one here")
     workers: int = Field(1, gt=0, description="stream workers; more than partitions are idle")
     classifiers: int = Field(1, gt=0, description="classifier actors")
+    max_workers: int = Field(
+        0, ge=0, description="stream workers at most, as lag asks for them; not above workers: no autoscaling"
+    )
+    max_classifiers: int = Field(
+        0, ge=0, description="classifier actors at most, as their load asks for them; as max_workers"
+    )
     gpus_per_classifier: float = Field(0.0, ge=0, description="GPUs that each classifier is pinned to")
+
+    @property
+    def scales(self) -> bool:
+        """Whether stream workers or classifiers may become more."""
+        return self.max_workers > self.workers or self.max_classifiers > self.classifiers
 
 
 class StreamSettings(_Section):

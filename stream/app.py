@@ -19,13 +19,16 @@ from space2vec.stream.actor_status import StatusCalls
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
 from space2vec.stream.lineup import Served, start_lineup
+from space2vec.stream.logs import log_level
 from space2vec.stream.measures import Load, Measures
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_runtime import ray_runtime
+from space2vec.stream.scaling import Autoscaler
 from space2vec.stream.seated_source import make_seats
 from space2vec.stream.source_topics import source_partitions
 
 if TYPE_CHECKING:
+    from space2vec.stream.stream_worker import WorkerStatus
     from space2vec.workers.bundle import Bundle
     from space2vec.workers.classifier import ClassifierStatus
 
@@ -64,6 +67,8 @@ class _Seat:
     """A place for a stream worker; whoever holds it carries its name."""
 
     name: str
+    lasting: bool = True
+    leaving: bool = False
     worker: Any = None
     running: Any = None
     counts: Counts = field(default_factory=Counts)
@@ -77,8 +82,14 @@ class _Seat:
     restarts: int = 0
     free_at: float = 0.0
     heard: float = 0.0
-    models: tuple[tuple[str, bool], ...] = ()
+    models: tuple[tuple[str, bool, int], ...] = ()
     in_use: frozenset[str] | None = None  # until the worker has told
+
+    def note(self, status: WorkerStatus) -> None:
+        """Take what the worker says of itself."""
+        self.counts, self.finished, self.unanswered = status.counts, status.finished, status.unanswered
+        self.measures, self.load = status.measures, status.load
+        self.models, self.in_use = status.models, status.in_use
 
 
 def run_application(
@@ -129,11 +140,16 @@ class _Application:
         self._on_status = on_status
         self._began = time.monotonic()
         instance = settings.stream.instance or f"{socket.gethostname()}-{os.getpid()}"
-        self._seats = [_Seat(f"{settings.source.group}.{instance}.{i}") for i in range(settings.ray.workers)]
+        self._prefix = f"{settings.source.group}.{instance}"
+        self._seats = [_Seat(f"{self._prefix}.{i}") for i in range(settings.ray.workers)]
+        self._left: list[_Seat] = []
         self._note_partitions(partitions)
         self._reload = reload
         self._lineup = start_lineup(settings)
         self._retired: list[Served] = []
+        self._surplus: list[tuple[Any, Any]] = []  # classifiers to end, and the calls that say when
+        self._asked = settings
+        self._scaler = Autoscaler(settings) if settings.ray.scales else None
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="lineup")
         self._starting: Future[list[Served]] | None = None
         self._classifier_status = StatusCalls([c for served in self._lineup for c in served.classifiers])
@@ -141,9 +157,10 @@ class _Application:
     def run(self, stop: Event) -> Summary:
         try:
             while not stop.is_set() and not self._complete():
-                for seat in self._seats:
+                for seat in list(self._seats):
                     self._look_after(seat)
                 self._ask_status()
+                self._scale()
                 self._look_at_lineup()
                 self._look_at_ray()
                 self._look_at_source()
@@ -169,13 +186,20 @@ class _Application:
         import ray
 
         if seat.running is None:
-            if time.monotonic() >= seat.free_at:
+            if seat.leaving:
+                self._seats.remove(seat)
+                self._left.append(seat)
+            elif time.monotonic() >= seat.free_at:
                 self._hire(seat)
             return
         done, _ = ray.wait([seat.running], timeout=0)
         if done:
             try:
-                ray.get(seat.running)
+                status = ray.get(seat.running)
+                if seat.leaving:
+                    seat.note(status)
+                    _end_worker(seat)
+                    return
                 error: Exception = KafkaError("stopped by itself")
             except Exception as raised:  # noqa: BLE001 - whatever ended the worker, it is replaced
                 error = raised
@@ -213,15 +237,15 @@ class _Application:
 
         from space2vec.stream.stream_worker import StreamWorker
 
-        actor = ray.remote(StreamWorker).options(num_cpus=1, max_concurrency=3)
-        seat.worker = actor.remote(self._settings, seat.name, self._lineup)
+        # Spread, so that a lost node takes few of them; but not onto nodes that are there for their GPUs.
+        where = "DEFAULT" if self._settings.ray.gpus_per_classifier else "SPREAD"
+        actor = ray.remote(StreamWorker).options(num_cpus=1, max_concurrency=3, scheduling_strategy=where)
+        seat.worker = actor.remote(self._settings, seat.name, self._lineup, seat.lasting, log_level())
         seat.models, seat.in_use = tuple(served.role for served in self._lineup), None
         seat.running = seat.worker.run.remote()
         seat.heard = time.monotonic()
 
     def _on_failure(self, seat: _Seat, error: Exception) -> None:
-        import ray
-
         cause = getattr(error, "cause", error)
         if isinstance(cause, _HOPELESS):
             raise cause
@@ -231,12 +255,7 @@ class _Application:
         log.warning(
             "stream worker failed; restarting", worker=seat.name, error=str(cause).strip().splitlines()[-1]
         )
-        ray.kill(seat.worker)
-        seat.former.add(seat.counts)
-        seat.former_measures.add(seat.measures)
-        seat.measures, seat.load = Measures(), None
-        seat.counts, seat.finished, seat.unanswered = Counts(), frozenset(), 0
-        seat.worker = seat.running = None
+        _end_worker(seat)
         seat.restarts += 1
         seat.free_at = time.monotonic() + min(30.0, 0.5 * 2**seat.failures)
 
@@ -252,11 +271,41 @@ class _Application:
             except RayError:  # busy, or dead: the next look tells
                 continue
             seat.heard = time.monotonic()
-            seat.counts, seat.finished = status.counts, status.finished
-            seat.unanswered = status.unanswered
-            seat.measures, seat.load = status.measures, status.load
-            seat.models, seat.in_use = status.models, status.in_use
+            seat.note(status)
         self._classifier_status.look()
+
+    # ---- more and fewer --------------------------------------------------------------------------
+
+    def _scale(self) -> None:
+        """Follow the lag within the bounds; while anyone comes or goes, nothing else is changed."""
+        settled = all(seat.load is not None and not seat.leaving for seat in self._seats)
+        if self._scaler is None or self._starting is not None or self._surplus or not settled:
+            return
+        there = len(self._seats), len(self._lineup[0].classifiers)
+        workers, classifiers = self._scaler.look(self._summary(), *there)
+        if (workers, classifiers) != there:
+            log.info("scaling", workers=workers, classifiers=classifiers, before=there)
+        self._seats += [self._seat_again(f"{self._prefix}.{i}") for i in range(there[0], workers)]
+        for seat in self._seats[workers:]:
+            seat.leaving = True
+            seat.worker.stop.remote()
+        if classifiers != there[1]:
+            self._start(self._asked, classifiers)
+
+    def _seat_again(self, name: str) -> _Seat:
+        """The seat of that name which was left, so that what was done on it stays counted; else a new one."""
+        for seat in self._left:
+            if seat.name == name:
+                self._left.remove(seat)
+                seat.leaving, seat.failures = False, 0
+                return seat
+        return _Seat(name, lasting=False)
+
+    def _start(self, asked: Settings, classifiers: int) -> None:
+        """Begin to start what is asked for, aside, while those before serve."""
+        ray = asked.ray.model_copy(update={"classifiers": classifiers})
+        self._asked = asked.model_copy(update={"ray": ray})
+        self._starting = self._starter.submit(start_lineup, self._asked, [*self._lineup, *self._retired])
 
     # ---- models ----------------------------------------------------------------------------------
 
@@ -265,7 +314,7 @@ class _Application:
         if self._starting is None:
             asked = self._reload()
             if asked is not None:
-                self._starting = self._starter.submit(start_lineup, asked, [*self._lineup, *self._retired])
+                self._start(asked, len(self._lineup[0].classifiers))
         elif self._starting.done():
             self._take_over(self._starting)
             self._starting = None
@@ -279,6 +328,7 @@ class _Application:
             in_use = frozenset().union(*(seat.in_use or () for seat in seats))
             self._end([served for served in self._retired if served.bundle.sha256 not in in_use])
             self._retired = [served for served in self._retired if served.bundle.sha256 in in_use]
+            self._end_surplus()
 
     def _take_over(self, started: Future[list[Served]]) -> None:
         try:
@@ -290,8 +340,20 @@ class _Application:
         stay = {served.bundle.sha256 for served in lineup}
         former = [*self._lineup, *self._retired]
         self._retired = [served for served in former if served.bundle.sha256 not in stay]
+        kept = {c for served in [*lineup, *self._retired] for c in served.classifiers}
+        self._surplus = [(c, None) for served in former for c in served.classifiers if c not in kept]
         self._lineup = lineup
         log.info("models changed", sha256=[served.bundle.sha256 for served in lineup])
+
+    def _end_surplus(self) -> None:
+        """End classifiers that no worker sends to any more, once they have answered what they have."""
+        import ray
+
+        self._surplus = [(c, call or c.drained.remote()) for c, call in self._surplus]
+        for classifier, call in list(self._surplus):
+            if ray.wait([call], timeout=0)[0]:
+                ray.kill(classifier)
+                self._surplus.remove((classifier, call))
 
     def _end(self, lineup: Sequence[Served]) -> None:
         import ray
@@ -326,28 +388,46 @@ class _Application:
             if seat.worker is not None:
                 ray.kill(seat.worker)
         self._end([*self._lineup, *self._retired])
+        for classifier, _ in self._surplus:
+            ray.kill(classifier)
+        if self._scaler is not None:
+            self._scaler.stop()
         self._starter.shutdown(wait=False, cancel_futures=True)
 
     def _total(self) -> Counts:
         total = Counts()
-        for seat in self._seats:
+        for seat in [*self._seats, *self._left]:
             total.add(seat.former)
             total.add(seat.counts)
         return total
 
     def _summary(self) -> Summary:
         measures = Measures()
-        for seat in self._seats:
+        for seat in [*self._seats, *self._left]:
             measures.add(seat.former_measures)
             measures.add(seat.measures)
         return Summary(
             self._total(),
             sum(seat.unanswered for seat in self._seats),
-            sum(seat.restarts for seat in self._seats),
+            sum(seat.restarts for seat in [*self._seats, *self._left]),
             time.monotonic() - self._began,
             measures,
-            tuple(seat.load for seat in self._seats),
+            # One that was added counts from when it works: the service is ready without it.
+            tuple(seat.load for seat in self._seats if seat.lasting or seat.load is not None),
             tuple(self._classifier_status.latest),
             self._classifier_status.restarts,
             tuple((served.bundle, served.shadow) for served in self._lineup),
         )
+
+
+def _end_worker(seat: _Seat) -> None:
+    """End the worker on a seat, and keep what it did."""
+    import ray
+
+    ray.kill(seat.worker)
+    seat.former.add(seat.counts)
+    seat.former_measures.add(seat.measures)
+    seat.former_measures.drift = {}  # it is of the latest alerts only
+    seat.measures, seat.load = Measures(), None
+    seat.counts, seat.finished, seat.unanswered = Counts(), frozenset(), 0
+    seat.worker = seat.running = None

@@ -19,9 +19,9 @@ class Served:
     shadow: bool
 
     @property
-    def role(self) -> tuple[str, bool]:
-        """The bundle's digest, and whether it is a shadow."""
-        return self.bundle.sha256, self.shadow
+    def role(self) -> tuple[str, bool, int]:
+        """The bundle's digest, whether it is a shadow, and by how many it is served."""
+        return self.bundle.sha256, self.shadow, len(self.classifiers)
 
 
 def named_bundles(model: ModelSettings) -> list[tuple[str, bool]]:
@@ -36,7 +36,7 @@ def start_lineup(settings: Settings, serving: Sequence[Served] = ()) -> list[Ser
     Parameters
     ----------
     settings : Settings
-        ``model.bundle`` first, then ``model.also``, then ``model.shadow``.
+        ``model.bundle`` first, then ``model.also``, then ``model.shadow``; ``ray.classifiers`` for each.
     serving : sequence of Served
         Whose classifiers go on where the bundle is the same, by its digest.
 
@@ -56,17 +56,17 @@ def start_lineup(settings: Settings, serving: Sequence[Served] = ()) -> list[Ser
         if digests.count(bundle.sha256) > 1:
             raise ModelError(f"{bundle.path}: named twice among model.bundle, model.also and model.shadow")
     there = {served.bundle.sha256: served.classifiers for served in serving}
+    count = settings.ray.classifiers
     lineup: list[Served] = []
+    started: list[Any] = []
     try:
         for bundle, shadow in bundles:
-            classifiers = there.get(bundle.sha256) or tuple(
-                start_classifiers(bundle, settings.ray.classifiers, settings)
-            )
-            lineup.append(Served(bundle, classifiers, shadow))
+            stay = there.get(bundle.sha256, ())[:count]
+            new = start_classifiers(bundle, count - len(stay), settings) if len(stay) < count else []
+            started += new
+            lineup.append(Served(bundle, (*stay, *new), shadow))
     except ModelError:
-        for served in lineup:
-            if served.bundle.sha256 not in there:
-                for classifier in served.classifiers:
-                    ray.kill(classifier)
+        for classifier in started:
+            ray.kill(classifier)
         raise
     return lineup

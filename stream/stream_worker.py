@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class WorkerStatus:
     unanswered: int = 0
     measures: Measures = field(default_factory=Measures)
     load: Load | None = None
-    models: tuple[tuple[str, bool], ...] = ()
+    models: tuple[tuple[str, bool, int], ...] = ()
     in_use: frozenset[str] = frozenset()
 
 
@@ -49,19 +50,31 @@ class StreamWorker:
         Unique in the group, and the same for whoever replaces this worker after a crash.
     lineup : sequence of Served
         The models.
+    lasting : bool
+        Whether it may be a static member of the group: one that comes and goes with the lag leaves for good.
+    level : int
+        Of the lines that it logs, as in :mod:`logging`.
     """
 
-    def __init__(self, settings: Settings, name: str, lineup: Sequence[Served]) -> None:
-        configure_logs()
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        lineup: Sequence[Served],
+        lasting: bool = True,
+        level: int = logging.INFO,
+    ) -> None:
+        configure_logs(level)
         self._settings = settings
         self._name = name
+        self._lasting = lasting
         self._lineup = lineup
         self._stop = Event()
         self._pipeline: Pipeline | None = None
 
     def run(self) -> WorkerStatus:
         """Work until :meth:`stop`; the final status."""
-        self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name)
+        self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name, self._lasting)
         self.serve(self._lineup)  # another one may have come meanwhile
         self._pipeline.run(self._stop)
         return self.status()

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
 """For all classifiers together; a cluster may have to bring up machines, and torch takes its time."""
 
+_DRAIN_S = 0.05  # between two looks whether it is
 _BATCH_ALERTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # upper bounds of batch sizes
 
 
@@ -117,6 +118,7 @@ class Classifier:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._batches = Histogram(_BATCH_ALERTS)
         self._busy_s = 0.0
+        self._in_hand = 0
         self._batcher = Batcher(self._run, settings.max_batch, settings.max_wait_ms / 1000)
 
     async def score(self, stamps: NDArray[np.float32]) -> Scores:
@@ -133,7 +135,16 @@ class Classifier:
             raise ModelError(
                 f"stamps are {stamps.shape} {stamps.dtype}, the network takes (N, *{shape}) float32"
             )
-        return await self._batcher.score(stamps)
+        self._in_hand += 1
+        try:
+            return await self._batcher.score(stamps)
+        finally:
+            self._in_hand -= 1
+
+    async def drained(self) -> None:
+        """Answer as soon as nothing is in hand."""
+        while self._in_hand:
+            await asyncio.sleep(_DRAIN_S)
 
     async def ready(self) -> Readiness:
         """Answer as soon as the classifier serves."""
@@ -203,6 +214,9 @@ def start_classifiers(
     actor = ray.remote(Classifier).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)
     held = ray.put(bundle.held())
     classifiers = [actor.remote(held, device, settings.model) for _ in range(count)]
+    for classifier in classifiers:
+        # Ray starts one again from its arguments, and keeps those only as long as somebody refers to them.
+        classifier.kept = held
     try:
         for readiness in ray.get(
             [classifier.ready.remote() for classifier in classifiers], timeout=timeout_s
