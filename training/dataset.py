@@ -28,24 +28,38 @@ class Examples:
     ----------
     inputs : (N, 3, S, S) float16
         Network inputs; half precision holds clipped arcsinh values to 0.004.
-    real : (N,) bool
-        Injected event or not.
+    target : (N,) float32
+        Probability of being real: 0 or 1 by injected truth, between them where another model's score is the label.
+    weight : (N,) float32
+        How much that counts; 0 for glints, which real/bogus training and the headline figures leave out.
     group : (N,) int64
-        Index into `GROUPS`: the kind of a real candidate, the cause of a bogus one.
-    counted : (N,) bool
-        False for glints, which real/bogus training and the headline figures leave out.
+        Index into `GROUPS`: the kind of a real candidate, the cause of a bogus one; -1 where it is not known.
     snr : (N,) float32
         Signal to noise.
     """
 
     inputs: NDArray[np.float16]
-    real: NDArray[np.bool_]
+    target: NDArray[np.float32]
+    weight: NDArray[np.float32]
     group: NDArray[np.int64]
-    counted: NDArray[np.bool_]
     snr: NDArray[np.float32]
 
     def __len__(self) -> int:
-        return len(self.real)
+        return len(self.target)
+
+    @property
+    def real(self) -> NDArray[np.bool_]:
+        """Whether each is real, ``(N,)`` bool."""
+        return self.target > 0.5
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Whether each counts for real/bogus, ``(N,)`` bool."""
+        return self.weight > 0
+
+    def take(self, rows: NDArray[np.integer]) -> Examples:
+        """Return some of the rows."""
+        return Examples(*(getattr(self, column.name)[rows] for column in fields(self)))
 
     def digest(self) -> str:
         """SHA-256 over every array, in hex: two sets with one digest are the same set."""
@@ -95,7 +109,13 @@ def prepare(
     group = np.where(
         real, candidates.kind.astype(np.int64) - 1, candidates.cause.astype(np.int64) + len(KINDS) - 2
     )
-    return Examples(inputs, real, group, candidates.cause != Cause.GLINT, candidates.snr)
+    return Examples(
+        inputs,
+        real.astype(np.float32),
+        (candidates.cause != Cause.GLINT).astype(np.float32),
+        group,
+        candidates.snr,
+    )
 
 
 def _sizes(survey: str, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,9 @@ def invariances(score: Score, spec: InputSpec, stamps: Inputs, seed: int = 0) ->
     -------
     dict
         Fractions of the stamps whose probability moves by less than 0.05: in the worst of the eight views of
-        the square, with a quarter of the stamp cut off at an edge, with 15 % of the rows lost (none
-        within 7 px of the source); and the largest move under a pedestal and another unit.
+        the square; with a quarter of the stamp cut off, at the worst of the four edges; with 15 % of the rows
+        lost, anywhere and where none is within 7 px of the source; and the largest move under a pedestal and
+        another unit.
     """
     inputs = normalise_triplets(stamps, spec)
     usual = expit(score(inputs).astype(np.float64))
@@ -51,21 +52,35 @@ def invariances(score: Score, spec: InputSpec, stamps: Inputs, seed: int = 0) ->
         for side in (inputs, inputs[..., ::-1])
         for turn in range(4)
     ]
-    height, width = stamps.shape[2:]
-    cut, torn = stamps.copy(), stamps.copy()
-    cut[..., width - width // 4 :] = np.nan
-    outer = np.r_[0 : height // 2 - 7, height // 2 + 8 : height]
+    height = stamps.shape[2]
     rng = np.random.default_rng(seed)
-    for triplet in torn:
-        triplet[:, rng.choice(outer, round(0.15 * height), replace=False)] = np.nan
+    lost = round(0.15 * height)
+    outer = np.r_[0 : height // 2 - 7, height // 2 + 8 : height]
     units = stamps * np.float32(3.7) + np.float32(500)
     return {
         "stamps": len(stamps),
         "views": _close(np.max([move(view) for view in views], axis=0)),
-        "edge_cut": _close(move(normalise_triplets(cut, spec))),
-        "rows_lost": _close(move(normalise_triplets(torn, spec))),
+        "edge_cut": _close(np.max([move(normalise_triplets(cut, spec)) for cut in _cuts(stamps)], axis=0)),
+        "rows_lost": _close(move(normalise_triplets(_torn(stamps, np.arange(height), lost, rng), spec))),
+        "outer_rows_lost": _close(move(normalise_triplets(_torn(stamps, outer, lost, rng), spec))),
         "units_largest_move": float(f"{move(normalise_triplets(units, spec)).max():.1e}"),
     }
+
+
+def _cuts(stamps: Inputs) -> Iterator[Inputs]:
+    """Yield the stamps with a quarter cut off at each edge in turn."""
+    for turn in range(4):
+        cut = stamps.copy()
+        np.rot90(cut, turn, (2, 3))[..., : stamps.shape[3] // 4] = np.nan
+        yield cut
+
+
+def _torn(stamps: Inputs, rows: NDArray[np.int64], lost: int, rng: np.random.Generator) -> Inputs:
+    """Return the stamps with ``lost`` of the rows that may be lost gone, others in each."""
+    torn = stamps.copy()
+    for triplet in torn:
+        triplet[:, rng.choice(rows, lost, replace=False)] = np.nan
+    return torn
 
 
 def _close(moves: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""Real stamps with labels, for evaluation only: ``SURVEY.npz`` and ``SURVEY.csv`` side by side in a folder.
+"""Real stamps with labels: ``SURVEY.npz`` and ``SURVEY.csv`` side by side in a folder.
 
 The ``.npz`` has ``id`` (N,), ``triplets`` (N, 3, H, W) float32 and ``shape`` (N, 2): stamps of several
 sizes lie in the top left corner of the canvas, NaN beyond. The ``.csv`` has a row for each, by its id.
@@ -7,6 +7,7 @@ sizes lie in the top left corner of the canvas, NaN beyond. The ``.csv`` has a r
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,18 +51,34 @@ class Labelled:
         """Return a column as text, ``(N,)``."""
         return np.array(self.columns[name])
 
-    def inputs(self, spec: InputSpec) -> NDArray[np.float32]:
+    def take(self, rows: NDArray[np.integer]) -> Labelled:
+        """Return some of the rows."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return Labelled(self.survey, self.triplets[rows], self.shapes[rows], columns)
+
+    def inputs(
+        self, spec: InputSpec, change: Callable[[NDArray[np.float32]], object] = lambda _: None
+    ) -> NDArray[np.float32]:
         """Network inputs, ``(N, 3, S, S)`` float32, the difference turned positive.
 
         A survey's uncut stamp has its source in the middle. Of a stamp cut at the chip edge the table
         does not tell which side was cut: it is taken for the high one.
+
+        Parameters
+        ----------
+        spec : InputSpec
+            The bundle's input.
+        change : callable
+            Alters stamps of one size in place, ``(M, 3, side, side)`` float32, before they are normalised.
         """
         out = np.empty((len(self.triplets), len(spec.planes), spec.size, spec.size), np.float32)
         nominal = geometry_of(self.survey).stamp
         sides = np.maximum(self.shapes.max(axis=1), nominal)
         for side in np.unique(sides):
             rows = np.flatnonzero(sides == side)
-            out[rows] = normalise_triplets(self.triplets[rows, :, :side, :side], spec)
+            stamps = self.triplets[rows, :, :side, :side]
+            change(stamps)
+            out[rows] = normalise_triplets(stamps, spec)
         if not geometry_of(self.survey).flips_negative:
             out[self.text("isNegative") == "True", 2] *= -1
         return out

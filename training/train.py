@@ -1,10 +1,11 @@
-"""Train the small ``core`` network on simulated surveys and write its bundle.
+"""Train the small ``core`` network on simulated surveys and labelled real alerts, and write its bundle.
 
-``python -m space2vec.training.train --out workers/bundles/core``
+``python -m space2vec.training.train --stamps FOLDER --out workers/bundles/core``
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,29 +14,35 @@ from typing import Annotated
 
 import cyclopts
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from torch import Tensor, nn
+from torch import nn
 
+from space2vec.training.calibrate import calibrate
 from space2vec.training.card import Report
-from space2vec.training.dataset import GROUPS, STAMP_SIZES, Examples, befall, join, prepare
-from space2vec.training.metrics import OPERATING_FPR, Performance, fit_temperature, performance
+from space2vec.training.causes import CAUSES
+from space2vec.training.dataset import STAMP_SIZES, Examples, befall, join, prepare
+from space2vec.training.events import KINDS
+from space2vec.training.fit import Schedule, fit, score
+from space2vec.training.labelled import read_labelled
+from space2vec.training.metrics import OPERATING_FPR, Performance, performance
 from space2vec.training.simulate import generate
+from space2vec.training.symmetry import settle, symmetrise
+from space2vec.training.tiers import label, real_examples
 from space2vec.workers.export import write_bundle
 from space2vec.workers.manifest import Architecture, Calibration, InputSpec, Manifest, Outputs
-from space2vec.workers.networks import build_network
+from space2vec.workers.networks import Core, build_network
 
 SPEC = InputSpec(size=31)
-ARCHITECTURE = Architecture(kind="core", parameters={"width": 16})
-OUTPUTS = Outputs(embedding=64)
+ARCHITECTURE = Architecture(kind="core", parameters={"width": 16, "growth": [3, 6], "pool": 3})
+OUTPUTS = Outputs(embedding=64, kinds=KINDS[1:], causes=CAUSES[1:])
 TEST_SEED = 1_000_003
 """Added to the seed for the held-out fields, which thus share nothing with those trained on."""
 
-SMOOTHING = 0.01
-GROUP_WEIGHT = 0.2
-"""Weight of telling kinds and causes apart, which teaches the embedding to put like with like."""
+REAL_SURVEYS = ("ztf", "lsst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +52,47 @@ class Recipe:
     Attributes
     ----------
     count : int
-        Candidates per survey to train on.
+        Simulated candidates per survey to train on.
     held_out : int
-        Candidates per survey to calibrate and test on.
+        Simulated candidates per survey to calibrate and test on.
     epochs, batch : int
-        Passes over the candidates; candidates per step.
+        Passes over the simulated candidates; candidates per step.
+    cycle : int
+        Passes over which the first training's rate would fall to nothing; used where real alerts follow.
     rate : float
         Peak learning rate.
+    copies : int
+        How often each real alert occurs in the second training, each time with other accidents.
+    replay : int
+        Simulated candidates beside them.
+    real_epochs : int
+        Passes over both.
+    real_rate : float
+        Peak learning rate of these.
     seed : int
         Seed of the simulation and of the training.
     """
 
     count: int = 20_000
     held_out: int = 3_000
-    epochs: int = 8
+    epochs: int = 4
+    cycle: int = 10
     batch: int = 128
     rate: float = 3e-3
+    copies: int = 6
+    replay: int = 24_000
+    real_epochs: int = 3
+    real_rate: float = 2e-3
     seed: int = 1
 
 
-class Trainee(nn.Module):
-    """A network with a second head, for training only, that tells kinds and causes apart."""
-
-    def __init__(self, network: nn.Module, embedding: int) -> None:
-        super().__init__()
-        self.network = network
-        self.groups = nn.Linear(embedding, len(GROUPS))
-
-    def forward(self, stamps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits ``(N,)`` and the scores of the groups ``(N, G)``."""
-        logit, embedding = self.network(stamps)
-        return logit, self.groups(embedding)
+def new_network(seed: int) -> Core:
+    """Build the network with symmetric weights drawn anew."""
+    torch.manual_seed(seed)
+    network = build_network(ARCHITECTURE, SPEC, OUTPUTS)
+    assert isinstance(network, Core)
+    symmetrise(network.stages)
+    return network
 
 
 def simulate_examples(
@@ -95,71 +112,24 @@ def _move(progress: Progress, bar: TaskID, done: int) -> None:
     progress.update(bar, completed=done)
 
 
-def augment(stamps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Turn a batch by one of the eight symmetries of the square, and take planes away from a few rows."""
-    turned = torch.rot90(stamps, int(rng.integers(4)), (2, 3))
-    if rng.random() < 0.5:
-        turned = turned.flip(3)
-    lost = rng.random(len(turned))
-    turned = turned.clone()
-    turned[torch.from_numpy(lost < 0.05), 1] = 0
-    turned[torch.from_numpy(lost > 0.97), 0] = 0
-    return turned
+def fine_tuning_set(stamps: Path, simulated: Examples, recipe: Recipe) -> Examples:
+    """Real alerts that are not held out, and some of the simulated candidates lest they be forgotten."""
+    rng = np.random.default_rng([recipe.seed, 11])
+    real = [real_examples(read_labelled(stamps, name), SPEC, recipe.copies, rng) for name in REAL_SURVEYS]
+    replayed = rng.choice(len(simulated), min(recipe.replay, len(simulated)), replace=False)
+    return join([simulated.take(replayed), *real])
 
 
-def loss_of(trainee: Trainee, stamps: Tensor, real: Tensor, group: Tensor, counted: Tensor) -> Tensor:
-    """Cross-entropy of real against bogus, smoothed, plus that of the groups."""
-    logit, groups = trainee(stamps)
-    target = real * (1 - 2 * SMOOTHING) + SMOOTHING
-    binary = nn.functional.binary_cross_entropy_with_logits(logit, target, weight=counted)
-    return binary + GROUP_WEIGHT * nn.functional.cross_entropy(groups, group)
+def fit_with_bar(
+    network: nn.Module, examples: Examples, schedule: Schedule, progress: Progress, name: str
+) -> list[float]:
+    """`fit`, with a progress bar."""
+    bar = progress.add_task(name, total=schedule.epochs * (len(examples) // schedule.batch))
 
+    def moved(step: int, loss: float) -> None:
+        progress.update(bar, completed=step, description=f"{name}: loss {loss:.3f}")
 
-def fit(network: nn.Module, examples: Examples, recipe: Recipe, progress: Progress) -> list[float]:
-    """Train ``network`` in place with AdamW on a one-cycle schedule; return the mean loss of each epoch."""
-    torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng([recipe.seed, 7])
-    trainee = Trainee(network, OUTPUTS.embedding).train()
-    trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = len(examples) // recipe.batch
-    optimiser = torch.optim.AdamW(trainee.parameters(), recipe.rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.rate, total_steps=recipe.epochs * steps, pct_start=0.2
-    )
-    bar = progress.add_task("training", total=recipe.epochs * steps)
-    losses = []
-    for epoch in range(recipe.epochs):
-        total = 0.0
-        for rows in np.array_split(rng.permutation(len(examples))[: steps * recipe.batch], steps):
-            stamps = augment(torch.from_numpy(examples.inputs[rows].astype(np.float32)), rng)
-            loss = loss_of(
-                trainee,
-                stamps.contiguous(memory_format=torch.channels_last),
-                torch.from_numpy(examples.real[rows].astype(np.float32)),
-                torch.from_numpy(examples.group[rows]),
-                torch.from_numpy(examples.counted[rows].astype(np.float32)),
-            )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach())
-            progress.advance(bar)
-        losses.append(total / steps)
-        progress.update(bar, description=f"training, epoch {epoch + 1}: loss {losses[-1]:.4f}")
-    network.eval()
-    return losses
-
-
-def score(network: nn.Module, examples: Examples) -> NDArray[np.float32]:
-    """Logits of examples, ``(N,)`` float32."""
-    network.eval()
-    parts: list[NDArray[np.float32]] = []
-    with torch.inference_mode():
-        for start in range(0, len(examples), 512):
-            stamps = torch.from_numpy(examples.inputs[start : start + 512].astype(np.float32))
-            parts.append(network(stamps)[0].numpy())
-    return np.asarray(np.concatenate(parts), np.float32)
+    return fit(network, examples, schedule, moved)
 
 
 def golden_stamps(seed: int) -> NDArray[np.float32]:
@@ -174,28 +144,47 @@ def golden_stamps(seed: int) -> NDArray[np.float32]:
     return stamps
 
 
-def train(recipe: Recipe, out: Path, *, version: str, processes: int, console: Console) -> Report:
-    """Simulate, train, calibrate, test, and write the bundle to ``out`` with its card."""
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    version: str,
+    processes: int,
+    console: Console,
+    stamps: Path | None = None,
+    checkpoint: Path | None = None,
+) -> Report:
+    """Simulate, train, fine-tune where there are real stamps, calibrate, test, and write the bundle with its card."""
     began, cpu = time.monotonic(), time.process_time()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         sets = simulate_examples(recipe.count, recipe.seed, progress, accidents=True, processes=processes)
-        examples = join(list(sets.values()))
         held_out = simulate_examples(
             recipe.held_out, recipe.seed + TEST_SEED, progress, accidents=False, processes=processes
         )
-        torch.manual_seed(recipe.seed)
-        network = build_network(ARCHITECTURE, SPEC, OUTPUTS.embedding)
-        losses = fit(network, examples, recipe, progress)
-    logits = {survey: score(network, held) for survey, held in held_out.items()}
-    temperature = calibrate(logits, held_out)
+        examples = join(list(sets.values()))
+        network = new_network(recipe.seed)
+        cycle = recipe.cycle if stamps is not None else 0
+        schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate, recipe.seed, cycle)
+        losses = pretrain(network, examples, schedule, progress, checkpoint)
+        digest = examples.digest()
+        if stamps is not None:
+            tuning = fine_tuning_set(stamps, examples, recipe)
+            schedule = Schedule(recipe.real_epochs, recipe.batch, recipe.real_rate, recipe.seed + 1)
+            losses += fit_with_bar(network, tuning, schedule, progress, "fine-tuning")
+            digest = hashlib.sha256(f"{digest} {tuning.digest()}".encode()).hexdigest()
+    settle(network.stages)
+    logits = {survey: score(network, held.inputs) for survey, held in held_out.items()}
+    temperature, points = calibrate(*_half(logits, held_out))
     report = Report(
         recipe=asdict(recipe),
         examples=len(examples),
+        seen=seen_alerts(stamps) if stamps is not None else (),
         prior=float(examples.real[examples.counted].mean()),
-        digest=examples.digest(),
+        digest=digest,
         losses=losses,
         temperature=temperature,
+        points=points,
         held_out={
             survey: performance_on_rest(logits[survey] / np.float32(temperature), held)
             for survey, held in held_out.items()
@@ -206,12 +195,12 @@ def train(recipe: Recipe, out: Path, *, version: str, processes: int, console: C
     manifest = Manifest(
         name="core",
         version=version,
-        description="Real or bogus from the 31 x 31 pixels around the source, for ZTF, DES and LSST alike; "
-        "trained on simulated surveys only.",
+        description=f"Real or bogus from the 31 x 31 pixels around the source, for ZTF, DES and LSST alike; {report.data}.",
         architecture=ARCHITECTURE,
         input=SPEC,
         outputs=OUTPUTS,
         calibration=Calibration(temperature=temperature),
+        operating_points=points,
         training=report.summary(),
     )
     write_bundle(out, manifest, network, golden_stamps(recipe.seed + 2 * TEST_SEED))
@@ -219,12 +208,42 @@ def train(recipe: Recipe, out: Path, *, version: str, processes: int, console: C
     return report
 
 
-def calibrate(logits: dict[str, NDArray[np.float32]], held_out: dict[str, Examples]) -> float:
-    """Temperature from every other held-out candidate of all surveys."""
-    counted = {survey: np.flatnonzero(held.counted)[::2] for survey, held in held_out.items()}
-    return fit_temperature(
-        np.concatenate([logits[survey][rows] for survey, rows in counted.items()]),
-        np.concatenate([held_out[survey].real[rows] for survey, rows in counted.items()]),
+def pretrain(
+    network: nn.Module, examples: Examples, schedule: Schedule, progress: Progress, checkpoint: Path | None
+) -> list[float]:
+    """Fit to the simulated candidates, or take what an earlier run of the same schedule left in ``checkpoint``."""
+    mark = hashlib.sha256(f"{examples.digest()} {schedule}".encode()).hexdigest()
+    if checkpoint is not None and checkpoint.is_file():
+        with safetensors.safe_open(checkpoint, "pt") as kept:
+            told = kept.metadata() or {}
+        if told.get("mark") == mark:
+            network.load_state_dict(safetensors.torch.load_file(checkpoint))
+            return [float(loss) for loss in told["losses"].split()]
+    losses = fit_with_bar(network, examples, schedule, progress, "training")
+    if checkpoint is not None:
+        state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+        told = {"mark": mark, "losses": " ".join(str(loss) for loss in losses)}
+        safetensors.torch.save_file(state, checkpoint, told)
+    return losses
+
+
+def seen_alerts(stamps: Path) -> tuple[tuple[str, int], ...]:
+    """How many real alerts of each survey were trained on."""
+    counts = []
+    for survey in REAL_SURVEYS:
+        labels = label(read_labelled(stamps, survey))
+        counts.append((survey, int(((labels.weight > 0) & ~labels.held_out).sum())))
+    return tuple(counts)
+
+
+def _half(
+    logits: dict[str, NDArray[np.float32]], held_out: dict[str, Examples]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Every other held-out candidate of all surveys, for calibration: logits and labels."""
+    rows = {survey: np.flatnonzero(held.counted)[::2] for survey, held in held_out.items()}
+    return (
+        np.concatenate([logits[survey][chosen] for survey, chosen in rows.items()]),
+        np.concatenate([held_out[survey].real[chosen] for survey, chosen in rows.items()]),
     )
 
 
@@ -237,21 +256,29 @@ def performance_on_rest(logit: NDArray[np.float32], held: Examples) -> Performan
 def main(
     *,
     out: Path,
-    version: str = "1",
+    stamps: Path | None = None,
+    version: str = "2",
     recipe: Annotated[Recipe, cyclopts.Parameter(name="*")] = Recipe(),
+    checkpoint: Path | None = None,
     processes: int = 2,
     threads: int = 2,
 ) -> None:
-    """Train the core network on simulated surveys and write its bundle.
+    """Train the core network on simulated surveys, fine-tune it on real alerts, and write its bundle.
 
     Parameters
     ----------
     out
         Folder of the bundle; what is there is replaced.
+    stamps
+        Folder with labelled real stamps (``ztf.npz`` and ``ztf.csv``, the same for ``lsst``). Without it the
+        network sees simulated sky only.
     version
         Version that annotations will carry.
     recipe
         What decides the weights.
+    checkpoint
+        File that keeps the network between the two trainings; the first is left out where the file is of the same
+        recipe and data.
     processes
         Processes that simulate.
     threads
@@ -259,7 +286,19 @@ def main(
     """
     torch.set_num_threads(threads)
     console = Console(stderr=True)
-    report = train(recipe, out, version=version, processes=processes, console=console)
+    if stamps is None:
+        console.print(
+            "no --stamps: training on simulated sky only, so the bundle will know real alerts less well"
+        )
+    report = train(
+        recipe,
+        out,
+        version=version,
+        processes=processes,
+        console=console,
+        stamps=stamps,
+        checkpoint=checkpoint,
+    )
     for survey, found in report.held_out.items():
         console.print(
             f"{survey}: AUC {found.auc:.4f}, {found.mdr:.1%} missed at {OPERATING_FPR:.1%} false positives"
