@@ -217,6 +217,9 @@ def start_classifiers(
     for classifier in classifiers:
         # Ray starts one again from its arguments, and keeps those only as long as somebody refers to them.
         classifier.kept = held
+    for classifier in classifiers:
+        # Ray starts one again from its arguments, and keeps those only as long as somebody refers to them.
+        classifier.kept = held
     try:
         for readiness in ray.get(
             [classifier.ready.remote() for classifier in classifiers], timeout=timeout_s

@@ -260,3 +260,8 @@ def test_two_bundles_and_a_shadow_in_one_run_with_a_swap_in_the_middle(
         assert set(seen.values()) == {1}
         assert all(account.balanced for account in audit(settings))
         assert len(outputs.rejected) == 4
+        again = next(
+            m for m in outputs.classified if decode_classification(m.value())["sha256"] == other.sha256
+        )
+        kafka.produce(again.topic(), [again.value()], headers=[again.headers()])
+        assert sum(account.doubled for account in audit(settings)) == 1

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,11 +145,14 @@ def test_bundle_whose_golden_vectors_come_out_differently_is_refused(
 
 
 def test_a_restart_serves_the_bundle_that_was_served_whatever_became_of_its_folder(
-    start: Callable[..., list[Any]], ray_cluster: Any, bundle_copy: Bundle, stamps: Stamps
+    start: Callable[..., list[Any]], ray_cluster: Any, tmp_path: Path, stamps: Stamps
 ) -> None:
-    (classifier,) = start(bundle=bundle_copy)
+    bundle = load_bundle(shutil.copytree(load_bundle("core").path, tmp_path / "copy"))
+    assert sum(map(len, bundle.held().contents.values())) > 100_000  # what Ray keeps apart from the call
+    (classifier,) = start(bundle=bundle)
     before = ray_cluster.get(classifier.ready.remote())
-    shutil.rmtree(bundle_copy.path)
+    shutil.rmtree(bundle.path)
+    gc.collect()
     os.kill(before.pid, signal.SIGKILL)
     after = await_return(ray_cluster, classifier, before.pid)
     assert after.sha256 == before.sha256
