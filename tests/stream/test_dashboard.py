@@ -172,6 +172,21 @@ def test_of_several_annotations_the_first_that_the_headers_name_counts(
     assert entry_of(replace(message, headers=()), reader).classifier == "other 2"
 
 
+def test_kinds_of_what_is_real_and_causes_of_what_is_not(
+    night: list[OutputRecord], reader: PacketReader
+) -> None:
+    record = night[0]
+    (alert,) = reader.read(record.value or b"")
+    assert isinstance(alert, Alert)
+    for logit, kind in ((2.0, "sn"), (-2.0, "glint")):
+        said = Annotation(
+            "other", "2", "ff", 0.5, logit, None, {"real": 0.5, "bogus": 0.5}, (), (), datetime.now(UTC),
+            kinds={"agn": 0.25, "sn": 0.75}, causes={"glint": 0.5, "spike": 0.125, "trail": 0.375},
+        )  # fmt: skip
+        assert entry_of(as_read([annotated(record.source, alert, said)])[0], reader).kind == kind
+    assert entry_of(as_read([record])[0], reader).kind == ""
+
+
 def container(schema: dict[str, Any], record: dict[str, Any]) -> bytes:
     out = BytesIO()
     fastavro.writer(out, schema, [record])

@@ -72,7 +72,7 @@ function content(alert) {
     alert.flags.length ? el("ul", { class: "flags" }, alert.flags.map((flag) => el("li", {}, chips([flag]), ` ${FLAGS[flag] ?? ""}`))) : null,
     el("dl", { class: "facts" }, facts(alert).flatMap(([name, ...value]) => [el("dt", {}, name), el("dd", {}, ...value)])),
     section("Nearest by embedding", el("p", { class: "note" }, "by cosine similarity, among the alerts that are held"), neighbours(alert)),
-    ...alert.annotations.map((rows, i) => section(i ? "Annotation, earlier" : "Annotation", table(rows))),
+    ...alert.annotations.map((rows, i) => section(i ? "Annotation, earlier" : "Annotation", table(rows.map(dated)))),
     section("Packet", searchable(alert.fields)),
   ].filter(Boolean);
 }
@@ -127,6 +127,9 @@ function neighbours(alert) {
     ),
   );
 }
+
+// The annotation's one time, microseconds since 1970.
+const dated = ([name, value]) => [name, name === "classified_at" ? `${utc(Number(value) / 1000)} UTC` : value];
 
 function table(rows) {
   return el("table", { class: "fields" }, el("tbody", {}, rows.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: value === null ? "null" : "" }, value ?? "null")))));
