@@ -210,10 +210,10 @@ _KINDS: dict[str, tuple[int, Mutation]] = {
 """How often each is drawn, in parts of a hundred."""
 
 
-def good_packets(count: int) -> list[bytes]:
+def good_packets(count: int, first: int = 0) -> list[bytes]:
     """Make packets of every layout that we can make, cut stamps and missing ones among them."""
-    rng, packets = np.random.default_rng(1), []
-    for number in range(count):
+    rng, packets = np.random.default_rng(first), []
+    for number in range(first, first + count):
         rows = (63, 63, 63, 41, 30, 102)[number % 6]
         triplet: list[Any] = list(rng.normal(300, 12, (3, rows, max(rows, 63))).astype(np.float32))
         if number % 7 == 3:

@@ -26,7 +26,7 @@ class Target:
     """Reads packets, prepares their alerts, and encodes what would be published of them."""
 
     def __init__(self) -> None:
-        self._reader = PacketReader(ChainedSchemas([_MadeSchemas()]), Profiles.load())
+        self._reader = PacketReader(ChainedSchemas([MadeSchemas()]), Profiles.load())
         self._preprocessor = Preprocessor(load_bundle("core").manifest.input)
         self._annotator = Annotator()
         self._annotation = Annotation(
@@ -69,7 +69,7 @@ class Target:
             return  # a schema that has no room for annotations: the alert becomes a dead letter
 
 
-class _MadeSchemas:
+class MadeSchemas:
     """The writer schemas of the LSST-like packets that we make."""
 
     def __init__(self) -> None:
