@@ -162,7 +162,8 @@ class Bench:
             "files": len(stored),
             "equal": stored == files(calm),
             **self.cost(undisturbed),
-            "stored_bytes_per_alert": round(sum(size for _, size in stored.values()) / self.args.alerts),
+            "stored_bytes_per_row": round(bytes_below("alerts", stored) / rows.total()),
+            "stored_bytes_per_rejected": round(bytes_below("rejected", stored) / max(1, rejected.total())),
         }
 
     def kill_among_parts(self, out: Path, calm_s: float) -> int:
@@ -376,6 +377,11 @@ def files(folder: Path) -> dict[str, tuple[str, int]]:
         str(p.relative_to(folder)): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_size)
         for p in found
     }
+
+
+def bytes_below(folder: str, stored: dict[str, tuple[str, int]]) -> int:
+    """How much is stored in a folder."""
+    return sum(size for name, (_, size) in stored.items() if name.startswith(f"{folder}/"))
 
 
 def members(path: Path) -> Iterator[int]:
