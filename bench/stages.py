@@ -207,7 +207,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         for part, cost in bar.items():
             axes.barh(row, cost, left=left, color=colours[part], edgecolor="white")
             if cost >= 45:
-                axes.text(left + cost / 2, row, f"{part}\n{cost:.0f}", ha="center", va="center", fontsize=7)
+                axes.text(left + cost / 2, row, f"{cost:.0f}", ha="center", va="center", fontsize=8)
             left += cost
         axes.text(left + 10, row, f"{name}: {left:.0f}", va="center", fontsize=9)
     axes.set_yticks([])
