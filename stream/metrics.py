@@ -185,7 +185,8 @@ class ServiceMetrics(Collector):
             yield "space2vec_build_info", [*runs, "shadow" if shadow else "published"], 1
         yield "space2vec_ready", [], self.ready
         yield "space2vec_batch_limit_alerts", [], settings.model.max_batch
-        limit = settings.stream.inflight_bytes * settings.ray.workers
+        workers = len(self.summary.loads) if self.summary is not None else settings.ray.workers
+        limit = settings.stream.inflight_bytes * workers
         yield "space2vec_inflight_limit_bytes", [], limit
 
 

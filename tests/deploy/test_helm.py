@@ -213,6 +213,8 @@ def test_gpus_are_asked_for_as_the_classifiers_need_them(chart: Any) -> None:
     container = service_container(pod)
     assert container["resources"]["limits"]["nvidia.com/gpu"] == math.ceil(3 * 0.5)
     assert container["image"].endswith("-cuda")
+    (pod,) = all_pods(chart, merged(SHAPES["gpu"], {"settings": {"ray": {"max_classifiers": 8}}}))
+    assert service_container(pod)["resources"]["limits"]["nvidia.com/gpu"] == math.ceil(8 * 0.5)
     (pod,) = all_pods(chart, BASE)
     assert "nvidia.com/gpu" not in service_container(pod)["resources"]["limits"]
     assert service_container(pod)["image"].endswith("-cpu")
@@ -297,6 +299,7 @@ def test_strimzi_makes_topics_and_a_user_with_no_more_rights_than_needed(chart: 
             "5 pods of 4 stream workers for 16 partitions",
         ),
         (merged(KEDA, {"keda": {"maxReplicas": 17}}), "17 pods of 1 stream workers for 16 partitions"),
+        ({"settings": {"ray": {"max_workers": 17}}}, "1 pods of 17 stream workers for 16 partitions"),
         (merged(KUBERAY, {"settings": {"ray": {"workers": 17}}}), "1 pods of 17 stream workers"),
         (merged(KUBERAY, KEDA), "keda.enabled goes with mode pods"),
         (merged(KEDA, {"keda": {"minReplicas": 9}}), "keda.minReplicas is more than"),

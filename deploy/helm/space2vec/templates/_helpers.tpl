@@ -16,7 +16,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{/* GPUs of one service, rounded up; "0" for none. */}}
 {{- define "space2vec.gpus" -}}
-{{- ceil (mulf (.Values.settings.ray.gpus_per_classifier | default 0) (.Values.settings.ray.classifiers | default 1)) | int -}}
+{{- ceil (mulf (.Values.settings.ray.gpus_per_classifier | default 0) (max (.Values.settings.ray.classifiers | default 1 | int) (.Values.settings.ray.max_classifiers | default 0 | int))) | int -}}
 {{- end }}
 
 {{- define "space2vec.image" -}}
@@ -31,13 +31,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{/* What would run and be of no use, or run and not do what was meant: refused. */}}
 {{- define "space2vec.check" -}}
-{{- $workers := .Values.settings.ray.workers | default 1 | int -}}
+{{- $workers := max (.Values.settings.ray.workers | default 1 | int) (.Values.settings.ray.max_workers | default 0 | int) -}}
 {{- $pods := ternary (.Values.replicas | int) 1 (eq .Values.mode "pods") -}}
 {{- if and .Values.keda.enabled (eq .Values.mode "pods") -}}
 {{- $pods = .Values.keda.maxReplicas | int -}}
 {{- end -}}
 {{- if gt (mul $pods $workers) (.Values.partitions | int64) -}}
-{{- fail (printf "%d pods of %d stream workers for %d partitions: those beyond would be idle; lower replicas, keda.maxReplicas or settings.ray.workers, or say how many partitions there are" $pods $workers (.Values.partitions | int)) -}}
+{{- fail (printf "%d pods of %d stream workers for %d partitions: those beyond would be idle; lower replicas, keda.maxReplicas, settings.ray.workers or settings.ray.max_workers, or say how many partitions there are" $pods $workers (.Values.partitions | int)) -}}
 {{- end -}}
 {{- if and .Values.keda.enabled (ne .Values.mode "pods") -}}
 {{- fail "keda.enabled goes with mode pods: a RayCluster has nothing that KEDA could scale" -}}
