@@ -31,6 +31,7 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 """Sent with every answer."""
 _BEARER: Final = "Bearer "
+_COOKIE: Final = "space2vec"
 
 
 class Access:
@@ -77,7 +78,7 @@ class Access:
         if authorization.startswith(_BEARER):
             return self.knows(authorization.removeprefix(_BEARER).strip())
         try:
-            held = SimpleCookie(cookie).get(self.cookie_name)
+            held = SimpleCookie(cookie).get(_COOKIE)
         except CookieError:
             return False
         return held is not None and hmac.compare_digest(held.value.encode(), self._pass.encode())
@@ -86,11 +87,9 @@ class Access:
         """Whether this is the token."""
         return bool(self._token) and hmac.compare_digest(token.encode(), self._token)
 
-    cookie_name = "space2vec"
-
     def cookie(self) -> str:
         """The cookie for a browser that has shown the token: for this server alone, out of scripts' reach."""
-        return f"{self.cookie_name}={self._pass}; Path=/; HttpOnly; SameSite=Lax"
+        return f"{_COOKIE}={self._pass}; Path=/; HttpOnly; SameSite=Lax"
 
 
 def _is_local(host: str) -> bool:
