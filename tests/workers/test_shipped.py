@@ -58,3 +58,25 @@ def test_pedestal_and_unit_do_not_reach_the_score(shipped: Bundle, gain: float, 
     backend = OnnxBackend(shipped)
     here, there = (backend.score(normalise_triplets(each, spec)).probability for each in (pixels, moved))
     np.testing.assert_allclose(there, here, rtol=0, atol=1e-4)
+
+
+def test_turned_and_mirrored_stamps_get_the_same_score(shipped: Bundle) -> None:
+    stamps = shipped.golden().stamps
+    backend = OnnxBackend(shipped)
+    usual = backend.score(stamps)
+    for side in (stamps, stamps[..., ::-1]):
+        for turn in range(4):
+            found = backend.score(np.ascontiguousarray(np.rot90(side, turn, (2, 3))))
+            np.testing.assert_allclose(found.probability, usual.probability, rtol=0, atol=1e-4)
+
+
+def test_names_its_operating_points_kinds_and_causes(shipped: Bundle) -> None:
+    points = shipped.manifest.operating_points
+    assert list(points) == ["complete", "balanced", "pure"]
+    assert points["complete"] < points["pure"]
+    outputs = shipped.manifest.outputs
+    assert {"sn", "asteroid"} <= set(outputs.kinds)
+    assert {"cosmic_ray", "noise"} <= set(outputs.causes)
+    groups = OnnxBackend(shipped).score(shipped.golden().stamps).groups
+    np.testing.assert_allclose(groups[:, : len(outputs.kinds)].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(groups[:, len(outputs.kinds) :].sum(axis=1), 1, atol=1e-5)
