@@ -38,6 +38,9 @@ from rig import (
 WARM_UP = 0.1
 """Part of the backlog that is answered before the clock starts: Java's compiler, for one, is not done at once."""
 
+SHORTEST_S = 3.0
+"""Below this the second between two commits is too much of the time measured."""
+
 
 def main() -> int:
     """Run it and print the result."""
@@ -118,6 +121,10 @@ def drained(backlog: int, answers: Answers, costs: Costs, running: Service) -> d
     start = next(i for i, total in enumerate(totals) if total >= WARM_UP * backlog)
     began, ended = answers.lines[start][0], answers.lines[-1][0]
     alerts = totals[-1] - totals[start]
+    if ended - began < SHORTEST_S:
+        raise SystemExit(
+            f"{backlog} alerts were answered too soon to time it by commits: take more (--alerts)"
+        )
     cpu = costs.cpu_between(began, ended)
     per_alert = {
         name: round(seconds / alerts * 1e6) for name, seconds in sorted(cpu.items()) if name != "bench"

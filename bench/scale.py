@@ -7,7 +7,7 @@ the kind, and alerts per second here. The sizing table is computed from the cost
 Examples::
 
     python bench/scale.py --out /tmp/scale
-    python bench/scale.py --axes packets --alerts 2000 --json
+    python bench/scale.py --axes packets --alerts 6000 --json
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def points(axis: str, alerts: int) -> list[tuple[Any, dict[str, Any]]]:
         ]
     if axis == "backlog":
         small = {"psf": 0, "side": 12}
-        return [(n, {"alerts": n, "packets": small}) for n in (alerts // 3 * k for k in (1, 10, 100))]
+        return [(n, {"alerts": n, "packets": small}) for n in (alerts, 10 * alerts, 100 * alerts)]
     if axis == "batch":
         return [
             (n, {"alerts": alerts, "settings": {"stream": {"batch_alerts": n}, "model": {"max_batch": n}}})
