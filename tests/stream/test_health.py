@@ -247,5 +247,6 @@ def test_a_run_is_ready_counts_its_alerts_and_drains(
     assert 'space2vec_actors_ready{role="stream_worker"} 2.0' in metrics
     assert "space2vec_assigned_partitions 1.0" in metrics
     assert summary.measures.topics[topic] == summary.counts
-    assert summary.measures.scores.count == summary.measures.alert_age.count == 20
+    (scores,) = summary.measures.scores.values()
+    assert scores.count == summary.measures.alert_age.count == 20
     assert summary.measures.end_to_end.count == len(sent)
