@@ -94,6 +94,7 @@ def test_every_model_annotates_the_alert_and_a_shadow_only_its_own_topic(
 def test_stamps_are_prepared_once_per_distinct_input(
     changed: Changed, make_alerts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    size = load_bundle("core").manifest.input.size
     prepared: list[int] = []
     prepare = Preprocessor.prepare
     monkeypatch.setattr(
@@ -102,12 +103,12 @@ def test_stamps_are_prepared_once_per_distinct_input(
     models = [
         model_of(load_bundle("core"), 0.0),
         model_of(changed("same"), 0.0),
-        model_of(changed("wider", size=41), 0.0, shadow=True),
+        model_of(changed("wider", size=size + 10), 0.0, shadow=True),
     ]
     batch, _ = answered([make_alerts(ztf=1)[0].packet], models)
-    assert sorted(prepared) == [31, 41]
+    assert sorted(prepared) == [size, size + 10]
     assert batch.looks[0].stamps is batch.looks[1].stamps
-    assert batch.looks[2].stamps.shape[2:] == (41, 41)
+    assert batch.looks[2].stamps.shape[2:] == (size + 10, size + 10)
 
 
 def test_what_one_model_cannot_see_another_answers(changed: Changed, make_alerts) -> None:
