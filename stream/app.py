@@ -26,9 +26,9 @@ from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.scaling import Autoscaler
 from space2vec.stream.seated_source import make_seats
 from space2vec.stream.source_topics import source_partitions
+from space2vec.stream.worker_seat import Seat
 
 if TYPE_CHECKING:
-    from space2vec.stream.stream_worker import WorkerStatus
     from space2vec.workers.bundle import Bundle
     from space2vec.workers.classifier import ClassifierStatus
 
@@ -60,36 +60,6 @@ class Summary:
     classifiers: tuple[ClassifierStatus | None, ...] = ()
     classifier_restarts: int = 0
     bundles: tuple[tuple[Bundle, bool], ...] = ()
-
-
-@dataclass
-class _Seat:
-    """A place for a stream worker; whoever holds it carries its name."""
-
-    name: str
-    lasting: bool = True
-    leaving: bool = False
-    worker: Any = None
-    running: Any = None
-    counts: Counts = field(default_factory=Counts)
-    former: Counts = field(default_factory=Counts)
-    measures: Measures = field(default_factory=Measures)
-    former_measures: Measures = field(default_factory=Measures)
-    load: Load | None = None
-    finished: frozenset[Partition] = frozenset()
-    unanswered: int = 0
-    failures: int = 0
-    restarts: int = 0
-    free_at: float = 0.0
-    heard: float = 0.0
-    models: tuple[tuple[str, bool, int], ...] = ()
-    in_use: frozenset[str] | None = None  # until the worker has told
-
-    def note(self, status: WorkerStatus) -> None:
-        """Take what the worker says of itself."""
-        self.counts, self.finished, self.unanswered = status.counts, status.finished, status.unanswered
-        self.measures, self.load = status.measures, status.load
-        self.models, self.in_use = status.models, status.in_use
 
 
 def run_application(
@@ -141,8 +111,8 @@ class _Application:
         self._began = time.monotonic()
         instance = settings.stream.instance or f"{socket.gethostname()}-{os.getpid()}"
         self._prefix = f"{settings.source.group}.{instance}"
-        self._seats = [_Seat(f"{self._prefix}.{i}") for i in range(settings.ray.workers)]
-        self._left: list[_Seat] = []
+        self._seats = [Seat(f"{self._prefix}.{i}") for i in range(settings.ray.workers)]
+        self._left: list[Seat] = []
         self._note_partitions(partitions)
         self._reload = reload
         self._lineup = start_lineup(settings)
@@ -181,7 +151,7 @@ class _Application:
 
     # ---- workers ---------------------------------------------------------------------------------
 
-    def _look_after(self, seat: _Seat) -> None:
+    def _look_after(self, seat: Seat) -> None:
         """Seat a worker where there is none, and note the end of one."""
         import ray
 
@@ -198,7 +168,7 @@ class _Application:
                 status = ray.get(seat.running)
                 if seat.leaving:
                     seat.note(status)
-                    _end_worker(seat)
+                    seat.end_worker()
                     return
                 error: Exception = KafkaError("stopped by itself")
             except Exception as raised:  # noqa: BLE001 - whatever ended the worker, it is replaced
@@ -232,7 +202,7 @@ class _Application:
         if silent:
             self._on_failure(silent[0], TimeoutError(f"silent for {_SILENCE_S:.0f} s"))
 
-    def _hire(self, seat: _Seat) -> None:
+    def _hire(self, seat: Seat) -> None:
         import ray
 
         from space2vec.stream.stream_worker import StreamWorker
@@ -245,7 +215,7 @@ class _Application:
         seat.running = seat.worker.run.remote()
         seat.heard = time.monotonic()
 
-    def _on_failure(self, seat: _Seat, error: Exception) -> None:
+    def _on_failure(self, seat: Seat, error: Exception) -> None:
         cause = getattr(error, "cause", error)
         if isinstance(cause, _HOPELESS):
             raise cause
@@ -255,7 +225,7 @@ class _Application:
         log.warning(
             "stream worker failed; restarting", worker=seat.name, error=str(cause).strip().splitlines()[-1]
         )
-        _end_worker(seat)
+        seat.end_worker()
         seat.restarts += 1
         seat.free_at = time.monotonic() + min(30.0, 0.5 * 2**seat.failures)
 
@@ -292,14 +262,14 @@ class _Application:
         if classifiers != there[1]:
             self._start(self._asked, classifiers)
 
-    def _seat_again(self, name: str) -> _Seat:
+    def _seat_again(self, name: str) -> Seat:
         """The seat of that name which was left, so that what was done on it stays counted; else a new one."""
         for seat in self._left:
             if seat.name == name:
                 self._left.remove(seat)
                 seat.leaving, seat.failures = False, 0
                 return seat
-        return _Seat(name, lasting=False)
+        return Seat(name, lasting=False)
 
     def _start(self, asked: Settings, classifiers: int) -> None:
         """Begin to start what is asked for, aside, while those before serve."""
@@ -418,16 +388,3 @@ class _Application:
             self._classifier_status.restarts,
             tuple((served.bundle, served.shadow) for served in self._lineup),
         )
-
-
-def _end_worker(seat: _Seat) -> None:
-    """End the worker on a seat, and keep what it did."""
-    import ray
-
-    ray.kill(seat.worker)
-    seat.former.add(seat.counts)
-    seat.former_measures.add(seat.measures)
-    seat.former_measures.drift = {}  # it is of the latest alerts only
-    seat.measures, seat.load = Measures(), None
-    seat.counts, seat.finished, seat.unanswered = Counts(), frozenset(), 0
-    seat.worker = seat.running = None

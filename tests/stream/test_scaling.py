@@ -145,19 +145,19 @@ def test_by_default_nothing_is_scaled() -> None:
 def test_a_backlog_makes_them_more_and_idling_makes_them_fewer_and_every_alert_is_answered_once(
     kafka, broker, ray_cluster, settings_for, make_alerts, monkeypatch
 ) -> None:
-    for name, value in {"LOOK_S": 0.5, "GROW_S": 0.5, "SHRINK_S": 3.0, "BEHIND_S": 0.01}.items():
+    for name, value in {"LOOK_S": 0.5, "GROW_S": 0.5, "SHRINK_S": 1.5, "BEHIND_S": 0.01}.items():
         monkeypatch.setattr(f"space2vec.stream.scaling.{name}", value)
     # Workers first, up to their bound, then classifiers, whatever this machine is short of.
     monkeypatch.setattr("space2vec.stream.scaling.BUSY", 0.0)
     monkeypatch.setattr("space2vec.stream.scaling.FULL", 2.0)
-    sent = make_alerts(ztf=500, lsst=100, seed=61, poison=4)
+    sent = make_alerts(ztf=400, lsst=60, seed=61, poison=4)
     topic = kafka.create_topic(partitions=6, max_message_bytes=4 << 20)
-    kafka.produce(topic, [s.packet for s in sent[:400]])
+    kafka.produce(topic, [s.packet for s in sent[:300]])
     settings = settings_for(
         topic,
         ray={"workers": 1, "max_workers": 3, "classifiers": 1, "max_classifiers": 2},
         # Small steps, so that the backlog lasts while actors start.
-        stream={"until_eof": False, "batch_alerts": 2, "inflight_batches": 1, "instance": f"pod-{topic}"},
+        stream={"until_eof": False, "batch_alerts": 4, "inflight_batches": 1, "instance": f"pod-{topic}"},
     )
     run = Run(settings)
     seen: set[tuple[int, int]] = set()
@@ -169,16 +169,17 @@ def test_a_backlog_makes_them_more_and_idling_makes_them_fewer_and_every_alert_i
 
     try:
         await_that(lambda: there() >= (2, 1))
-        rest = iter(range(400, len(sent), 2))
+        fed = 300
 
-        def fed() -> bool:
-            if (i := next(rest, None)) is not None:
-                kafka.produce(topic, [s.packet for s in sent[i : i + 2]])
-            return any(classifiers == 2 for _, classifiers in seen | {there()})
+        def feed() -> bool:
+            nonlocal fed
+            kafka.produce(topic, [s.packet for s in sent[fed : fed + 4]])
+            fed = min(len(sent), fed + 4)
+            there()
+            return any(classifiers == 2 for _, classifiers in seen)
 
-        await_that(fed)
-        for i in rest:
-            kafka.produce(topic, [s.packet for s in sent[i : i + 2]])
+        await_that(feed)
+        kafka.produce(topic, [s.packet for s in sent[fed:]])
         await_that(lambda: run.latest.counts.messages >= len(sent))
         await_that(lambda: (len(run.latest.loads), len(run.latest.classifiers)) == (1, 1))
     finally:
