@@ -52,7 +52,7 @@ def measure(candidates: Candidates) -> tuple[NDArray[np.float32], list[str]]:
     noises = [np.maximum(_noise(plane), np.float32(1e-9)) for plane in (science, template, difference)]
     missing = np.isnan(difference).mean((1, 2))
     medians = [np.nan_to_num(np.nanmedian(plane, axis=(1, 2))) for plane in (science, template)]
-    levels = [*medians, np.zeros(len(science))]
+    levels: list[Values] = [*medians, np.zeros(len(science))]
     planes = [
         np.asarray(np.nan_to_num((plane - level[:, None, None]) / noise[:, None, None]), np.float32)
         for plane, level, noise in zip((science, template, turned), levels, noises, strict=True)
