@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -31,6 +31,8 @@ from space2vec.stream.replay import Progress, Replay, replay_archive
 from space2vec.stream.replay_archives import Archive, find_archives
 from space2vec.stream.replay_audit import audit_replay
 from space2vec.training.packets import ztf_packet
+from space2vec.workers.bundle import Bundle, load_bundle
+from space2vec.workers.scores import Scores
 
 Capture = pytest.CaptureFixture[str]
 
@@ -49,10 +51,25 @@ def brightness(stamps: np.ndarray) -> np.ndarray:
     return stamps.reshape(len(stamps), -1).sum(1)
 
 
+class Judge(MemoryScorer):
+    """Scores by a plain function, in the shape that a bundle has."""
+
+    def __init__(self, bundle: Bundle, score: Callable[[np.ndarray], np.ndarray]) -> None:
+        super().__init__(score)
+        outputs = bundle.manifest.outputs
+        self._groups = len(outputs.kinds) + len(outputs.causes)
+
+    def wait(self, ticket: object, timeout: float) -> Scores | None:
+        scores = super().wait(ticket, timeout)
+        if scores is None:
+            return None
+        return Scores(scores.logit, scores.embedding, np.zeros((len(scores), self._groups), np.float32))
+
+
 def replayed(archive: Archive, to: str, stop: Event | None = None, **asked: Any) -> Progress:
     settings = Settings.model_validate({"stream": {"batch_alerts": 16, "commit_interval_s": 1e-9}})
     replay = Replay(settings, to, **asked)
-    return replay_archive(replay, archive, lambda _: MemoryScorer(brightness), stop or Event())
+    return replay_archive(replay, archive, lambda bundle: Judge(bundle, brightness), stop or Event())
 
 
 def files_of(folder: Path, *kinds: str) -> dict[str, bytes]:
@@ -218,7 +235,7 @@ def test_stopped_and_begun_again_until_it_is_done(night: Archive, tmp_path: Path
             return brightness(stamps)
 
         score.seen = 0  # type: ignore[attr-defined]
-        ended = replay_archive(Replay(settings, to), night, lambda _, s=score: MemoryScorer(s), stop)  # type: ignore[misc]
+        ended = replay_archive(Replay(settings, to), night, lambda bundle, s=score: Judge(bundle, s), stop)  # type: ignore[misc]
         calls += 1
         assert calls < 10
     assert calls >= 2
@@ -460,4 +477,4 @@ def test_the_examples_of_the_page_work(library: str, scores: Path, monkeypatch: 
     else:
         assert len(found["real"]) == expected
     if library == "polars":
-        assert found["vectors"].shape == (expected, 64)
+        assert found["vectors"].shape == (expected, load_bundle("core").manifest.outputs.embedding)
