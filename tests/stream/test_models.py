@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,19 @@ def changed(tmp_path: Path) -> Changed:
     return change
 
 
+def scored_by(bundle: Bundle, scorer: MemoryScorer, shadow: bool = False) -> Model:
+    """A model whose scorer tells a logit and nothing else."""
+    manifest = bundle.manifest.model_copy(
+        update={"outputs": type(bundle.manifest.outputs)(), "operating_points": {}}
+    )
+    return Model(replace(bundle, manifest=manifest), scorer, shadow)
+
+
 def model_of(bundle: Bundle, logit: float, shadow: bool = False) -> Model:
     def score(stamps: np.ndarray) -> np.ndarray:
         return np.full(len(stamps), logit, np.float32)
 
-    return Model(bundle, MemoryScorer(score), shadow)
+    return scored_by(bundle, MemoryScorer(score), shadow)
 
 
 def answered(packets: list[bytes], models: list[Model]) -> tuple[Batch, list[Answer]]:
@@ -119,7 +128,7 @@ def test_what_one_model_cannot_see_another_answers(changed: Changed, make_alerts
     def fails(stamps: np.ndarray) -> np.ndarray:
         raise ValueError("no")
 
-    broken = Model(changed("broken"), MemoryScorer(fails))
+    broken = scored_by(changed("broken"), MemoryScorer(fails))
     _, (answer,) = answered([packet], [broken, model_of(core, 1.0)])
     assert [record.topic for record in answer.records] == ["ztf-annotated", "ztf-classifications"]
     assert dict(answer.records[1].headers)["source_answers"] == b"1"
@@ -141,7 +150,7 @@ def test_a_shadow_that_does_not_answer_is_left_out_until_it_does(
         calls.append(len(stamps))
         return np.zeros(len(stamps), np.float32)
 
-    slow = Model(changed("slow"), MemoryScorer(score, delay=lambda n: 3), shadow=True)
+    slow = scored_by(changed("slow"), MemoryScorer(score, delay=lambda n: 3), shadow=True)
     models = [model_of(load_bundle("core"), 1.0), slow]
     packets = [alert.packet for alert in make_alerts(ztf=2)]
     topics = []
@@ -165,7 +174,7 @@ def test_a_shadow_that_fails_takes_nothing_with_it(changed: Changed, make_alerts
         calls.append(len(stamps))
         raise ValueError("no")
 
-    shadow = Model(changed("broken"), MemoryScorer(fails), shadow=True)
+    shadow = scored_by(changed("broken"), MemoryScorer(fails), shadow=True)
     packets = [alert.packet for alert in make_alerts(ztf=3)]
     _, found = answered(packets, [model_of(load_bundle("core"), 1.0), shadow])
     assert all(answer.counts.scored == 1 for answer in found)
