@@ -80,12 +80,9 @@ def main(folder: Path, messages: int) -> None:
         account["alive_before"] = alive()
         cluster.remove_node(nodes[0], allow_graceful=False)
         (folder / "killed").touch()
-        print("a node is lost", flush=True)
         await_that(lambda: alive() < account["alive_before"])
         account["alive_after"] = alive()
-        print("Ray knows it", flush=True)
         await_that(lambda: latest[-1].counts.messages >= messages)
-        print("every alert is answered", flush=True)
         account["restarts"] = latest[-1].restarts
 
     def homes(kind: str) -> set[str]:
