@@ -73,7 +73,8 @@ def main() -> int:
         loop = costs["worker"] - costs["worker/librdkafka"] - costs["worker/open"] - costs["worker/answer"]
         result["cpu_us"] |= {
             "Kafka client": costs["worker/librdkafka"],
-            "loop, Ray": round(loop + costs["classifier"] - result["cpu_us"]["network"]),
+            # The run was another one, at another load: what is left over can come out below nothing.
+            "loop, Ray": max(0, round(loop + costs["classifier"] - result["cpu_us"]["network"])),
             "broker": costs["broker"],
         }
     if args.picture:
