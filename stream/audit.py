@@ -137,9 +137,7 @@ def _output_topics(reader: TopicReader, settings: Settings) -> list[str]:
     return [name for name in reader.topics() if any(p.match(name) for p in patterns)]
 
 
-def _read_outputs(
-    reader: TopicReader, topic: str, tallies: Mapping[Partition, Tally], expected: str
-) -> None:
+def _read_outputs(reader: TopicReader, topic: str, tallies: Mapping[Partition, Tally], expected: str) -> None:
     """Count answers; the header ``expected`` of each says how many there must be."""
     for message in reader.messages(reader.spans(topic)):
         headers = {name: value or b"" for name, value in message.headers}
