@@ -19,6 +19,7 @@ from space2vec.schemas.varint import encode_long
 Encoder = Callable[[Any], bytes]
 
 _END = b"\x00"
+_LONGEST_NAME = 100
 
 
 def encoder(parsed: dict[str, Any]) -> Encoder:
@@ -71,11 +72,18 @@ def _floats(values: Sequence[float]) -> bytes:
     return encode_long(number) + pack(f"<{number}f", *values) + _END if number else _END
 
 
-@lru_cache(1024)
 def _string(text: str) -> bytes:
-    # Remembered, because names of topics, classifiers, classes and flags come again with every alert.
+    return _remembered(text) if len(text) <= _LONGEST_NAME else _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
     encoded = text.encode()
     return encode_long(len(encoded)) + encoded
+
+
+# Names of topics, classifiers, classes and flags come again with every alert. Longer texts are not remembered: an
+# object's id may be of megabytes.
+_remembered = lru_cache(1024)(_encoded)
 
 
 _LEAVES: dict[str, Encoder] = {

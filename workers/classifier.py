@@ -89,8 +89,9 @@ class Classifier:
 
     Parameters
     ----------
-    bundle : Bundle
-        With its files, so that a restart serves what was served before.
+    bundle : list of one ObjectRef
+        To a :class:`Bundle` with its files, so that a restart serves what was served before. In a list, Ray hands the
+        reference on as it is.
     device : {'cpu', 'cuda'}
         Where to run.
     settings : ModelSettings
@@ -102,8 +103,8 @@ class Classifier:
         If the bundle is wrong, the device is not there, or the golden vectors come out differently.
     """
 
-    def __init__(self, bundle: Bundle, device: str, settings: ModelSettings) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: list[ray.ObjectRef[Bundle]], device: str, settings: ModelSettings) -> None:
+        self._bundle: Bundle = ray.get(bundle[0])
         self._gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
         self._backend = open_backend(self._bundle, device, settings.threads)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -213,12 +214,9 @@ def start_classifiers(
     device = "cpu" if graph_only else _device(settings)
     actor = ray.remote(Classifier).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)
     held = ray.put(bundle.held())
-    classifiers = [actor.remote(held, device, settings.model) for _ in range(count)]
+    classifiers = [actor.remote([held], device, settings.model) for _ in range(count)]
     for classifier in classifiers:
-        # Ray starts one again from its arguments, and keeps those only as long as somebody refers to them.
-        classifier.kept = held
-    for classifier in classifiers:
-        # Ray starts one again from its arguments, and keeps those only as long as somebody refers to them.
+        # It is started again from its arguments, and Ray keeps a stored one only as long as somebody refers to it.
         classifier.kept = held
     try:
         for readiness in ray.get(

@@ -61,3 +61,14 @@ def test_an_embedding_as_it_comes() -> None:
     parsed = fastavro.parse_schema({"type": "array", "items": "float"})
     embedding = tuple(np.random.default_rng(1).normal(size=64).astype(np.float32).tolist())
     assert encoder(parsed)(embedding) == by_fastavro(parsed, embedding)
+
+
+def test_long_texts_are_not_remembered() -> None:
+    from space2vec.schemas import avro_writing
+
+    avro_writing._remembered.cache_clear()
+    for number in range(3):
+        avro_writing._string("x" * 1000 + str(number))
+    assert avro_writing._remembered.cache_info().currsize == 0
+    assert avro_writing._string("core") == b"\x08core"
+    assert avro_writing._remembered.cache_info().currsize == 1

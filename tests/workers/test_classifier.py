@@ -203,9 +203,10 @@ def test_broken_device_ends_the_process(
 
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr("ray.get_gpu_ids", list)
+    monkeypatch.setattr("ray.get", {"the bundle's reference": made_bundle}.get)
 
     async def main() -> None:
-        classifier = module.Classifier(made_bundle, "cpu", ModelSettings())
+        classifier = module.Classifier(["the bundle's reference"], "cpu", ModelSettings())
         monkeypatch.setattr(classifier._backend, "score", break_down)
         await classifier._run(stamps)
 
