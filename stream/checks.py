@@ -98,7 +98,7 @@ def _gpu(settings: Settings) -> Finding:
 
     count = cuda_devices()
     if count and find_spec("torch") is None:
-        return Finding("gpu", State.NOTE, f"{count} visible, but torch is not installed: space2vec[cuda]")
+        return Finding("gpu", State.NOTE, f"{count} visible, but torch is not installed")
     if count:
         import torch
 

@@ -80,7 +80,7 @@ def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1) -> Back
             from space2vec.workers.torch_backend import TorchBackend
         except ModuleNotFoundError as error:
             raise ModelError(
-                "a CUDA device is visible, but torch is not installed: pip install 'space2vec[cuda]', or take the CPU"
+                "a CUDA device is visible, but torch is not installed (the image for CPUs has none): take the CPU"
             ) from error
         return TorchBackend(bundle, "cuda", threads)
     return OnnxBackend(bundle, threads)

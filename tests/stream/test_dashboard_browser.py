@@ -119,7 +119,7 @@ def test_the_wall_shows_triplets_scores_flags_and_kind(page: Browser, sky: tuple
     assert page.run("return document.querySelectorAll('#wall .card:first-child img').length") == 3
     newest = [entry for _, entry in sky[0].ring.newest()][:60]
     assert card_texts(page, ".name") == [entry.object_id for entry in newest]
-    assert card_texts(page, ".score") == [f"{entry.score:.4f}" for entry in newest]
+    assert card_texts(page, ".score") == [f"{round(entry.score, 6):.4f}" for entry in newest]
     assert card_texts(page, ".label") == [entry.label for entry in newest]
     assert card_texts(page, ".chip") == [flag for entry in newest for flag in entry.flags]
     assert card_texts(page, ".truth")[0].startswith("simulated: ")
