@@ -179,6 +179,6 @@ def test_a_gpu_without_torch_is_told_not_worked_around(
 ) -> None:
     monkeypatch.setattr(backends, "cuda_devices", lambda: 1)
     monkeypatch.setitem(sys.modules, "space2vec.workers.torch_backend", None)
-    with pytest.raises(ModelError, match=r"torch is not installed: pip install 'space2vec\[cuda\]'"):
+    with pytest.raises(ModelError, match="torch is not installed"):
         open_backend(made_bundle)
     assert open_backend(made_bundle, "cpu").device == "cpu"
