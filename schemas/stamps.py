@@ -25,8 +25,12 @@ _CARD = 80
 _END = b"END".ljust(_CARD)
 _MOST_HEADER_BYTES = 40 * _BLOCK
 _MOST_HDUS = 8
-# Of what these cards count astropy makes a list, before anything else is looked at. The standard allows 999.
-_ENDLESS = re.compile(rb"(?:NAXIS|TFIELDS) *= *\+?0*[1-9][0-9]{3}|GROUPS *= *T", re.IGNORECASE)
+# Of what these cards count astropy makes a list, before anything else is looked at; the standard allows 999. And it
+# multiplies sizes as it finds them: a string times the sides of an image is a string of gigabytes.
+_ENDLESS = re.compile(
+    rb"(?:NAXIS|TFIELDS) *= *\+?0*[1-9][0-9]{3}|(?:NAXIS[0-9]*|BITPIX|[GP]COUNT) *= *'|GROUPS *= *T",
+    re.IGNORECASE,
+)
 # The standard has these five first, in this order, with a number in any column; ZTF's SIMPLE has its T in the
 # wrong one. Each lookahead reads a value, and 71 bytes lead to the next card.
 _MANDATORY_CARDS = re.compile(

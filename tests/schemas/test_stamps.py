@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from io import BytesIO
@@ -268,3 +269,24 @@ def cutout_of(alert: Alert, plane: Plane) -> bytes:
         names = ["cutoutReference"]
     cutout = record[names[0]]
     return bytes(cutout["stampData"] if isinstance(cutout, dict) else cutout)
+
+
+@pytest.mark.parametrize("card", ["GCOUNT", "PCOUNT", "NAXIS2"])
+def test_a_size_that_is_a_string_is_not_multiplied(card: str) -> None:
+    cards = {"XTENSION": "'IMAGE   '", "BITPIX": "64", "NAXIS": "2", "NAXIS1": "30000", "NAXIS2": "63"}
+    cards |= {"PCOUNT": "0", "GCOUNT": "1", card: "'BINTABLE'"}
+    primary = [
+        "SIMPLE  =                    T",
+        "BITPIX  =                    8",
+        "NAXIS   =                    0",
+    ]
+    extension = [f"{name:<8}= {value:>20}" for name, value in cards.items()]
+    content = b"".join(
+        "".join(f"{line:<80}" for line in [*lines, "END"]).ljust(2880).encode()
+        for lines in (primary, extension)
+    )
+    tracemalloc.start()
+    with pytest.raises(StampError, match="refused for its card"):
+        read_stamp(content, "cutout")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
