@@ -156,7 +156,9 @@ def test_a_backlog_makes_them_more_and_idling_makes_them_fewer_and_every_alert_i
     settings = settings_for(
         topic,
         ray={"workers": 1, "max_workers": 3, "classifiers": 1, "max_classifiers": 2},
-        # Small steps, so that the backlog lasts while actors start.
+        # Small steps, each of which waits for a fuller batch: the backlog lasts while actors start, however fast
+        # this machine is.
+        model={"max_wait_ms": 350},
         stream={"until_eof": False, "batch_alerts": 4, "inflight_batches": 1, "instance": f"pod-{topic}"},
     )
     run = Run(settings)
