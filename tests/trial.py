@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,16 @@ class Run(threading.Thread):
             raise self.error
         assert self.summary is not None
         return self.summary
+
+
+def tar_of(path: Path, members: Mapping[str, bytes], mode: str = "w:gz") -> Path:
+    """Write a tar archive of these files, by name."""
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
 
 
 def await_that(holds: Callable[[], bool], deadline_s: float = 150) -> None:

@@ -42,7 +42,7 @@ def by_fastavro(parsed: Any, record: Any) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["annotation", "classification"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_bytes_are_fastavros(name: str, data: st.DataObject) -> None:
     parsed = parsed_schema(name)

@@ -34,7 +34,7 @@ ZTF = ztf_packet(*TINY, object_id="ZTF1", jd=2460449.9, history=2, **WHERE)
 ZTF_HEADER = container_header(json.dumps(ztf_writer_schema("4.02")))
 LSST = lsst_packet(*TINY, object_id=1, mjd_tai=61095.3, history=2, psf=0, **WHERE)[5:]
 
-relaxed = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 longs = st.sampled_from([0, 1, 2, 63, 64, 1 << 20, 1 << 31, 1 << 62, -1, -2, -(1 << 63)]) | st.integers(
     -(1 << 63), (1 << 63) - 1
 )

@@ -594,7 +594,7 @@ SMALL = np.ones((3, 8, 8), np.float32)
 GOOD = ztf_packet(*SMALL, alert_id=1, object_id="ZTF1", jd=2460449.5, ra=1.0, dec=2.0, history=2)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, len(GOOD)), st.binary(max_size=30), st.integers(0, 60))
 def test_any_bytes_give_alerts_or_errors(at: int, noise: bytes, lost: int) -> None:
     raw = GOOD[:at] + noise + GOOD[at + lost :]

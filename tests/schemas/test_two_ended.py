@@ -199,7 +199,7 @@ lsst_packets = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ztf_packets | lsst_packets)
 def test_same_alerts_with_and_without(raw: bytes) -> None:
     both(raw)
@@ -211,7 +211,7 @@ DAMAGED = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1), st.floats(0, 1), st.binary(max_size=4), st.integers(0, 4))
 def test_same_outcome_for_damaged_packets(which: int, where: float, noise: bytes, lost: int) -> None:
     raw = DAMAGED[which]

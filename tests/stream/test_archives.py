@@ -2,22 +2,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from space2vec.schemas.errors import ConfigError, Reason
 from space2vec.stream.archives import find_files, read_files
-
-
-def archive_of(path: Path, members: dict[str, bytes], mode: str = "w:gz") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
+from trial import tar_of
 
 
 def test_a_folder_gives_its_packets_in_order_and_nothing_else(tmp_path: Path) -> None:
@@ -56,7 +47,7 @@ def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "mode"), [("n.tar", "w"), ("n.tar.gz", "w:gz"), ("n.tgz", "w:gz")])
 def test_members_of_an_archive(tmp_path: Path, name: str, mode: str) -> None:
     members = {"1.avro": b"one", "sub/2.avro.gz": gzip.compress(b"two"), "truth.csv": b"no packet"}
-    path = archive_of(tmp_path / name, members, mode)
+    path = tar_of(tmp_path / name, members, mode)
     assert [(file.name, file.raw) for file in read_files([path])] == [
         (f"{path}!1.avro", b"one"),
         (f"{path}!sub/2.avro.gz", b"two"),
@@ -66,7 +57,7 @@ def test_members_of_an_archive(tmp_path: Path, name: str, mode: str) -> None:
 def test_a_damaged_archive_gives_what_came_before_and_then_a_fault(tmp_path: Path) -> None:
     import os
 
-    path = archive_of(tmp_path / "n.tar.gz", {f"{i}.avro": os.urandom(5000) for i in range(40)})
+    path = tar_of(tmp_path / "n.tar.gz", {f"{i}.avro": os.urandom(5000) for i in range(40)})
     path.write_bytes(path.read_bytes()[:100_000])
     after = tmp_path / "whole.avro"
     after.write_bytes(b"whole")

@@ -113,7 +113,7 @@ class TrackerMachine(RuleBasedStateMachine):
 
 
 TestTracker = TrackerMachine.TestCase
-TestTracker.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTracker.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_out_of_order_finish_commits_only_the_prefix() -> None:

@@ -168,7 +168,7 @@ def assert_exactly_once(logs: Mapping[Partition, Sequence[Message]], records: Se
         assert record.value == record.source.value  # the score of this alert, not of its neighbour
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(0, 25), min_size=1, max_size=3),
     delays=st.lists(st.integers(0, 4), min_size=1, max_size=8),
@@ -207,7 +207,7 @@ class FlakySink(MemorySink):
         super().commit(offsets)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 25), min_size=1, max_size=3),
     aborts=st.sets(st.integers(1, 12), max_size=6),
@@ -223,7 +223,7 @@ def test_aborted_commits_lose_and_double_nothing(
     assert_exactly_once(logs, sink.records)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     cut=st.integers(1, 8),
     lost=st.booleans(),
@@ -333,7 +333,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_impatient")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(outage=st.integers(1, 8), aborts=st.sets(st.integers(1, 8), max_size=4), lost_at=st.integers(0, 8))
 def test_an_outage_of_the_registry_holds_its_partitions_and_loses_nothing(
     outage: int, aborts: set[int], lost_at: int
@@ -397,7 +397,7 @@ def test_stopping_finishes_what_is_in_flight() -> None:
     assert source.committed[Partition("alerts", 0)] == len(answered) > 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(0, 25), min_size=1, max_size=3),
     delays=st.lists(st.integers(0, 3), min_size=1, max_size=20),

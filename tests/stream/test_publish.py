@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 import time
 from pathlib import Path
 
@@ -14,22 +12,14 @@ from space2vec.schemas.times import DAY_S
 from space2vec.stream.cli import run_command
 from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.training.packets import ztf_packet
+from trial import tar_of
 
 Capture = pytest.CaptureFixture[str]
 
 
-def archive_of(path: Path, packets: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, packet in packets.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(packet)
-            archive.addfile(member, io.BytesIO(packet))
-    return path
-
-
 def test_every_packet_goes_out_as_it_is(kafka, make_alerts, tmp_path: Path, capsys: Capture) -> None:
     packets = {f"night/{number}.avro": s.packet for number, s in enumerate(make_alerts(ztf=30, poison=3))}
-    path, topic = archive_of(tmp_path / "n.tar.gz", packets), kafka.create_topic(3)
+    path, topic = tar_of(tmp_path / "n.tar.gz", packets), kafka.create_topic(3)
     assert run_command(["publish", str(path), "--to", topic, "-b", kafka.bootstrap, "--json"]) == OK
     told = json.loads(capsys.readouterr().out)
     assert (told["published"], told["bytes"]) == (33, sum(map(len, packets.values())))
@@ -48,7 +38,7 @@ def test_gaps_are_kept_by_the_factor(kafka, tmp_path: Path, capsys: Capture) -> 
         )
         for i, s in enumerate(seconds)
     }
-    path, topic = archive_of(tmp_path / "n.tar.gz", packets), kafka.create_topic(1)
+    path, topic = tar_of(tmp_path / "n.tar.gz", packets), kafka.create_topic(1)
     began = time.monotonic()
     assert (
         run_command(["publish", str(path), "--to", topic, "-b", kafka.bootstrap, "--speed", "40", "--json"])
@@ -62,7 +52,7 @@ def test_gaps_are_kept_by_the_factor(kafka, tmp_path: Path, capsys: Capture) -> 
 
 
 def test_what_cannot_be_read_is_said(kafka, make_alerts, tmp_path: Path, capsys: Capture) -> None:
-    path = archive_of(tmp_path / "n.tar.gz", {"0.avro": make_alerts(ztf=1)[0].packet})
+    path = tar_of(tmp_path / "n.tar.gz", {"0.avro": make_alerts(ztf=1)[0].packet})
     path.write_bytes(path.read_bytes()[:-2000])
     topic = kafka.create_topic(1)
     assert run_command(["publish", str(path), "--to", topic, "-b", kafka.bootstrap]) == FAILED
@@ -70,6 +60,6 @@ def test_what_cannot_be_read_is_said(kafka, make_alerts, tmp_path: Path, capsys:
 
 
 def test_one_pace_at_a_time(tmp_path: Path, capsys: Capture) -> None:
-    path = archive_of(tmp_path / "n.tar.gz", {"0.avro": b"x"})
+    path = tar_of(tmp_path / "n.tar.gz", {"0.avro": b"x"})
     assert run_command(["publish", str(path), "--to", "t", "--rate", "1", "--speed", "1"]) == USAGE
     assert "take one" in capsys.readouterr().err

@@ -33,16 +33,13 @@ from space2vec.stream.replay_audit import audit_replay
 from space2vec.training.packets import ztf_packet
 from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.scores import Scores
+from trial import tar_of
 
 Capture = pytest.CaptureFixture[str]
 
 
 def archive_of(path: Path, packets: Sequence[bytes]) -> Archive:
-    with tarfile.open(path, "w:gz") as archive:
-        for number, packet in enumerate(packets):
-            member = tarfile.TarInfo(f"{number}.avro")
-            member.size = len(packet)
-            archive.addfile(member, io.BytesIO(packet))
+    tar_of(path, {f"{number}.avro": packet for number, packet in enumerate(packets)})
     (found,) = find_archives([str(path)])
     return found
 

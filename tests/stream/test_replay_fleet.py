@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from threading import Thread
@@ -17,23 +15,20 @@ import pytest
 
 from space2vec.stream.cli import run_command
 from space2vec.stream.exit_codes import OK, USAGE
-from trial import actor_pids
+from trial import actor_pids, tar_of
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def nights(tmp_path: Path, make_alerts) -> list[Path]:
-    paths = []
-    for seed in (1, 2, 3):
-        path = tmp_path / f"night-{seed}.tar.gz"
-        with tarfile.open(path, "w:gz") as archive:
-            for number, sent in enumerate(make_alerts(ztf=100, seed=seed, poison=4)):
-                member = tarfile.TarInfo(f"{number}.avro")
-                member.size = len(sent.packet)
-                archive.addfile(member, io.BytesIO(sent.packet))
-        paths.append(path)
-    return paths
+    return [
+        tar_of(
+            tmp_path / f"night-{seed}.tar.gz",
+            {f"{n}.avro": s.packet for n, s in enumerate(make_alerts(ztf=100, seed=seed, poison=4))},
+        )
+        for seed in (1, 2, 3)
+    ]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

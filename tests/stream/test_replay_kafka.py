@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -28,6 +27,7 @@ from space2vec.stream.replay_audit import audit_replay
 from space2vec.stream.replay_kafka import LEDGER, AnswersFirst
 from space2vec.stream.replay_source import PROVENANCE
 from space2vec.stream.topic_reader import TopicReader
+from trial import tar_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -35,14 +35,8 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def night(tmp_path: Path, make_alerts) -> tuple[Path, list[Any]]:
     sent = make_alerts(ztf=60, poison=4)
-    path = tmp_path / "night.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for number in range(5 * len(sent)):
-            packet = sent[number % len(sent)].packet
-            member = tarfile.TarInfo(f"{number}.avro")
-            member.size = len(packet)
-            archive.addfile(member, io.BytesIO(packet))
-    return path, sent
+    packets = {f"{number}.avro": s.packet for number, s in enumerate(5 * sent)}
+    return tar_of(tmp_path / "night.tar.gz", packets), sent
 
 
 @pytest.fixture

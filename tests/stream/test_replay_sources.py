@@ -6,11 +6,10 @@ import gzip
 import http.server
 import io
 import json
-import tarfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,17 +36,9 @@ from space2vec.stream.replay_source import PROVENANCE
 from space2vec.stream.replay_topics import find_sources, open_archive
 from space2vec.training.packet_schemas import ZTF_VERSIONS
 from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from trial import tar_of
 
 Capture = pytest.CaptureFixture[str]
-
-
-def tar_of(path: Path, files: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
 
 
 def replayed(capsys: Capture, *arguments: str) -> dict[str, Any]:

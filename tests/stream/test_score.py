@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import math
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from space2vec.stream.cli import run_command
 from space2vec.stream.exit_codes import OK
 from space2vec.stream.simulated import LSST_SCHEMA_ID, simulated_alerts, writer_schema_files
 from space2vec.training.packets import ztf_packet
+from trial import tar_of
 
 Capture = pytest.CaptureFixture[str]
 FIELDS = [
@@ -72,13 +71,10 @@ def test_the_same_score_however_the_packets_come(
 ) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "zipped").mkdir()
-    with tarfile.open(tmp_path / "night.tar.gz", "w:gz") as archive:
-        for name, packet in alerts.items():
-            (tmp_path / "plain" / f"{name}.avro").write_bytes(packet)
-            (tmp_path / "zipped" / f"{name}.avro.gz").write_bytes(gzip.compress(packet))
-            member = tarfile.TarInfo(f"{name}.avro")
-            member.size = len(packet)
-            archive.addfile(member, io.BytesIO(packet))
+    for name, packet in alerts.items():
+        (tmp_path / "plain" / f"{name}.avro").write_bytes(packet)
+        (tmp_path / "zipped" / f"{name}.avro.gz").write_bytes(gzip.compress(packet))
+    tar_of(tmp_path / "night.tar.gz", {f"{name}.avro": packet for name, packet in alerts.items()})
     of = {
         kind: {v["alert_id"]: v["score"] for v in score(capsys, tmp_path / kind, "--schemas", schemas)}
         for kind in ("plain", "zipped", "night.tar.gz")

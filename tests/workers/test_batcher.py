@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -216,7 +216,6 @@ def test_wrong_number_of_scores_is_an_error() -> None:
         run(main)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=12),
     gaps=st.lists(st.floats(0.001, 2), min_size=12, max_size=12),

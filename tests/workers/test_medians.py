@@ -44,7 +44,7 @@ def test_either_way_is_exact(rows: Any, way: Callable[..., Any], length: int, si
         assert found.dtype == np.float32
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 12_000), st.integers(0, 1 << 32), st.integers(1, 50))
 def test_both_ways_agree(length: int, seed: int, values: int) -> None:
     rng = np.random.default_rng(seed)

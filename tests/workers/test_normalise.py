@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -77,7 +77,6 @@ def test_same_alone_or_in_a_batch_to_the_bit(make_triplets: Callable[..., Stamps
         assert np.array_equal(together[row : row + 1], normalise_triplets(stamps[row : row + 1], SPEC))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     arrays(
         np.float32, st.tuples(st.just(1), st.just(3), st.integers(1, 12), st.integers(1, 12)),
@@ -147,7 +146,6 @@ def test_a_few_nan_move_nothing_else_far(make_triplets: Callable[..., Stamps]) -
     assert np.abs(np.delete(found - whole, 40, axis=3)).max() < 0.05
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.data(), st.integers(1, 40), st.integers(8, 40))
 def test_window_brings_the_source_to_the_middle(data: st.DataObject, length: int, size: int) -> None:
     at = data.draw(st.integers(0, length - 1))
