@@ -348,7 +348,7 @@ class _Application:
             except Exception as error:  # noqa: BLE001 - dead or late: what it left is not committed
                 log.warning("stream worker did not drain", worker=seat.name, error=type(error).__name__)
                 continue
-            seat.counts, seat.unanswered, seat.measures = status.counts, status.unanswered, status.measures
+            seat.note(status)
         return self._summary()
 
     def _stop_actors(self) -> None:

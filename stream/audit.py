@@ -79,9 +79,8 @@ def audit(settings: Settings) -> list[Account]:
     try:
         accounts = _open(source, committed)
         lines = _read_ledger(sink, ledger, accounts) if ledger else []
-        for partition, account in accounts.items():
-            begun = min((line["first"] for line in lines if _partition(line) == partition), default=0)
-            account.first = max(account.first, begun)  # a group may have begun late
+        for partition, begun in _begun(lines).items():
+            accounts[partition].first = max(accounts[partition].first, begun)  # a group may have begun late
         tallies = {partition: Tally(account.first) for partition, account in accounts.items()}
         for message in source.messages({p: (account.first, committed[p]) for p, account in accounts.items()}):
             tallies[message.partition].source(message.offset)
@@ -157,6 +156,14 @@ def _read_ledger(reader: TopicReader, topic: str, accounts: Mapping[Partition, A
         for line in lines
         if (account := accounts.get(_partition(line))) is not None and line["next"] <= account.committed
     ]
+
+
+def _begun(lines: Sequence[Line]) -> dict[Partition, int]:
+    """Where the ledger begins on each partition."""
+    begun: dict[Partition, int] = {}
+    for line in lines:
+        begun[_partition(line)] = min(line["first"], begun.get(_partition(line), line["first"]))
+    return begun
 
 
 def _hold_against_ledger(
