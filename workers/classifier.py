@@ -89,9 +89,9 @@ class Classifier:
 
     Parameters
     ----------
-    bundle : list of one ObjectRef
-        To a :class:`Bundle` with its files, so that a restart serves what was served before. In a list, Ray hands the
-        reference on as it is.
+    bundle : bytes
+        A reference to a :class:`Bundle` with its files, as Ray's own pickle writes it: so a restart serves what was
+        served before.
     device : {'cpu', 'cuda'}
         Where to run.
     settings : ModelSettings
@@ -103,8 +103,8 @@ class Classifier:
         If the bundle is wrong, the device is not there, or the golden vectors come out differently.
     """
 
-    def __init__(self, bundle: list[ray.ObjectRef[Bundle]], device: str, settings: ModelSettings) -> None:
-        self._bundle: Bundle = ray.get(bundle[0])
+    def __init__(self, bundle: bytes, device: str, settings: ModelSettings) -> None:
+        self._bundle: Bundle = ray.get(ray.cloudpickle.loads(bundle))
         self._gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
         self._backend = open_backend(self._bundle, device, settings.threads)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -213,11 +213,10 @@ def start_classifiers(
     gpus = 0.0 if graph_only else settings.ray.gpus_per_classifier
     device = "cpu" if graph_only else _device(settings)
     actor = ray.remote(Classifier).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)
-    held = ray.put(bundle.held())
-    classifiers = [actor.remote([held], device, settings.model) for _ in range(count)]
-    for classifier in classifiers:
-        # It is started again from its arguments, and Ray keeps a stored one only as long as somebody refers to it.
-        classifier.kept = held
+    # Ray starts one again from its arguments, but drops an argument of this size when nobody refers to it any more.
+    # What it has pickled a reference to, it keeps as long as this process lives.
+    held = ray.cloudpickle.dumps(ray.put(bundle.held()))
+    classifiers = [actor.remote(held, device, settings.model) for _ in range(count)]
     try:
         for readiness in ray.get(
             [classifier.ready.remote() for classifier in classifiers], timeout=timeout_s

@@ -189,6 +189,8 @@ def test_broken_device_ends_the_process(
     """Without Ray around it: what counts is that the process ends, and how."""
     import asyncio
 
+    import ray
+
     from space2vec.workers import classifier as module
     from space2vec.workers.backends import DeviceBroken
 
@@ -203,10 +205,10 @@ def test_broken_device_ends_the_process(
 
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr("ray.get_gpu_ids", list)
-    monkeypatch.setattr("ray.get", {"the bundle's reference": made_bundle}.get)
+    monkeypatch.setattr("ray.get", {"its reference": made_bundle}.get)
 
     async def main() -> None:
-        classifier = module.Classifier(["the bundle's reference"], "cpu", ModelSettings())
+        classifier = module.Classifier(ray.cloudpickle.dumps("its reference"), "cpu", ModelSettings())
         monkeypatch.setattr(classifier._backend, "score", break_down)
         await classifier._run(stamps)
 
