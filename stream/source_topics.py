@@ -7,15 +7,19 @@ from datetime import UTC, datetime
 
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, TopicMetadata
 
 from space2vec.schemas.errors import ConfigError, KafkaError
 from space2vec.schemas.settings import SourceSettings
+from space2vec.stream.deadline import Deadline
 from space2vec.stream.kafka_config import admin_properties
 from space2vec.stream.nightly import NIGHT, topics_on
 from space2vec.stream.protocols import Partition
 
-_TELLING = (Code._AUTHENTICATION, Code._SSL, Code._RESOLVE)  # noqa: SLF001
+_REFUSED = (Code._AUTHENTICATION, Code._SSL)  # noqa: SLF001 - waiting does not cure these
+_TELLING = (*_REFUSED, Code._RESOLVE)  # noqa: SLF001
+_FIRST_S = 1.0
+"""The first wait for an answer; each is twice the one before, so that one of a slow cluster arrives too."""
 
 
 def now() -> datetime:
@@ -42,14 +46,7 @@ def source_partitions(source: SourceSettings, timeout: float = 15.0) -> frozense
     """
     if not source.topics:
         raise ConfigError("no source topic: give --topic, SPACE2VEC_SOURCE__TOPICS or source.topics")
-    refused: list[Code] = []  # the call itself only says that no broker could be had
-    admin = AdminClient(admin_properties(source) | {"error_cb": refused.append})
-    try:
-        topics = admin.list_topics(timeout=timeout).topics
-    except KafkaException as error:
-        admin.poll(0)
-        why = next((code for code in refused if code.code() in _TELLING), error.args[0])
-        raise KafkaError(f"cannot reach {source.brokers}: {why.str()}") from error
+    topics = _topics(source, Deadline(timeout))
     wanted: set[str] = set()
     nightly = {
         name for template in source.topics if NIGHT in template for name in topics_on([template], now())
@@ -63,3 +60,20 @@ def source_partitions(source: SourceSettings, timeout: float = 15.0) -> frozense
             there = ", ".join(sorted(t for t in topics if not t.startswith("__"))[:10]) or "none"
             raise KafkaError(f"no topic {name} at {source.brokers} (there: {there})")
     return frozenset(Partition(topic, n) for topic in wanted for n in topics[topic].partitions)
+
+
+def _topics(source: SourceSettings, deadline: Deadline) -> dict[str, TopicMetadata]:
+    """Ask for the cluster's topics until it answers, or says that it will not."""
+    refused: list[Code] = []  # the call itself only says that no broker could be had
+    admin = AdminClient(admin_properties(source) | {"error_cb": refused.append})
+    wait = _FIRST_S
+    while True:
+        try:
+            topics: dict[str, TopicMetadata] = admin.list_topics(timeout=min(wait, deadline.left)).topics
+            return topics
+        except KafkaException as error:
+            admin.poll(0)
+            why = next((code for code in refused if code.code() in _TELLING), error.args[0])
+            if why.code() in _REFUSED or deadline.passed:
+                raise KafkaError(f"cannot reach {source.brokers}: {why.str()}") from error
+            wait *= 2
