@@ -8,7 +8,6 @@ import structlog
 from confluent_kafka import Producer
 
 from space2vec.schemas.annotate import Annotator
-from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.profiles import Profiles
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings
@@ -17,7 +16,7 @@ from space2vec.stream.answers import Answerer
 from space2vec.stream.batch import Opener
 from space2vec.stream.dry_run import DrySink
 from space2vec.stream.kafka_config import admin_properties, producer_properties, sink_cluster
-from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, GroupMember
+from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, GroupMember, NoTransactions
 from space2vec.stream.kafka_source import KafkaSource
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.models import Model
@@ -95,7 +94,9 @@ def sink_of(settings: Settings, group: GroupMember, name: str) -> Sink:
         try:
             producer = Producer(producer_properties(settings.sink, settings.source, name))
             sink = ExactlyOnceSink(producer, topics, group)
-        except KafkaError as error:
+        except (
+            NoTransactions
+        ) as error:  # not one that is only away: that would change the promise with the weather
             if delivery == "exactly-once":
                 raise
             log.warning("no transactions here; delivering at least once", detail=str(error))
