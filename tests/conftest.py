@@ -38,6 +38,7 @@ hypothesis.settings.load_profile("space2vec")
 
 _broker_taken = pytest.StashKey[Broker]()
 _broker_passed_over = pytest.StashKey[list[str]]()
+_broker_of_others = pytest.StashKey[list[str]]()
 
 
 # -- which broker was it? ---------------------------------------------------------------------------------------
@@ -49,18 +50,36 @@ def pytest_report_header() -> str:
     return f"kafka: {wish}; started when a test first needs it"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def _broker_told(config: pytest.Config) -> list[str]:
+    """What this process found."""
     broker = config.stash.get(_broker_taken, None)
-    passed_over = config.stash.get(_broker_passed_over, [])
-    if broker is None and not passed_over:
-        return
-    terminalreporter.section("kafka broker")
-    for line in passed_over:
-        terminalreporter.line(f"passed over: {line}")
+    told = [f"passed over: {line}" for line in config.stash.get(_broker_passed_over, [])]
     if broker is not None:
-        terminalreporter.line(f"taken: {broker.kind} at {broker.bootstrap}")
+        told.append(f"taken: {broker.kind} at {broker.bootstrap}")
         if broker.cannot_prove:
-            terminalreporter.line(f"NOT proven by this run: {broker.cannot_prove}")
+            told.append(f"NOT proven by this run: {broker.cannot_prove}")
+    return told
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: tell the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["broker"] = _broker_told(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the one that reports: hear one of several processes."""
+    found = node.config.stash.setdefault(_broker_of_others, [])
+    found += getattr(node, "workeroutput", {}).get("broker", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    told = [*_broker_told(config), *config.stash.get(_broker_of_others, [])]
+    if told:
+        terminalreporter.section("kafka broker")
+    for line in dict.fromkeys(told):
+        terminalreporter.line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
