@@ -213,7 +213,7 @@ class _Application:
         # Spread, so that a lost node takes few of them; but not onto nodes that are there for their GPUs.
         where = "DEFAULT" if self._settings.ray.gpus_per_classifier else "SPREAD"
         actor = ray.remote(StreamWorker).options(num_cpus=1, max_concurrency=3, scheduling_strategy=where)
-        seat.worker = actor.remote(self._settings, seat.name, self._serving.lineup, seat.lasting, log_level())
+        seat.worker = actor.remote(self._settings, seat.name, self._serving.lineup, log_level())
         seat.models, seat.in_use = self._serving.roles, None
         seat.running = seat.worker.run.remote()
         seat.heard, seat.still_s = time.monotonic(), 0.0
@@ -272,7 +272,7 @@ class _Application:
                 self._left.remove(seat)
                 seat.leaving, seat.failures = False, 0
                 return seat
-        return Seat(name, lasting=False)
+        return Seat(name, added=True)
 
     def _look_at_models(self) -> None:
         """Begin a change of models that is asked for, and carry on the one under way."""
@@ -330,7 +330,7 @@ class _Application:
             time.monotonic() - self._began,
             measures,
             # One that was added counts from when it works: the service is ready without it.
-            tuple(seat.load for seat in self._seats if seat.lasting or seat.load is not None),
+            tuple(seat.load for seat in self._seats if not seat.added or seat.load is not None),
             tuple(self._serving.status.latest),
             self._serving.status.restarts,
             tuple((served.bundle, served.shadow) for served in self._serving.lineup),

@@ -28,7 +28,7 @@ from space2vec.stream.seated_source import SeatedSource
 log = structlog.get_logger()
 
 
-def kafka_pipeline(settings: Settings, models: Sequence[Model], name: str, lasting: bool = True) -> Pipeline:
+def kafka_pipeline(settings: Settings, models: Sequence[Model], name: str) -> Pipeline:
     """Assemble a pipeline from Kafka to Kafka.
 
     Parameters
@@ -39,19 +39,14 @@ def kafka_pipeline(settings: Settings, models: Sequence[Model], name: str, lasti
         What scores the alerts.
     name : str
         Of this worker, unique in the group: its transactional id.
-    lasting : bool
-        Whether it may be a static member of the group, where ``stream.instance`` names one.
 
     Raises
     ------
     KafkaError
         If the cluster cannot be reached, or cannot give the delivery asked for.
     """
-    member = name if settings.stream.instance and lasting else None
     source = (
-        KafkaSource(settings.source, member)
-        if settings.one_cluster
-        else SeatedSource(settings.source, settings.sink, member)
+        KafkaSource(settings.source) if settings.one_cluster else SeatedSource(settings.source, settings.sink)
     )
     opener, answerer = opener_of(settings)
     return Pipeline(

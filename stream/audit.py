@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings, Settings
 from space2vec.stream.dead_letters import REDRIVEN
+from space2vec.stream.group_offsets import committed_offsets
 from space2vec.stream.kafka_config import admin_properties, sink_cluster
 from space2vec.stream.protocols import Partition
 from space2vec.stream.seated_source import seat_topic
@@ -121,9 +121,7 @@ def _committed(
     ]
     consumer = Consumer(admin_properties(home) | {"group.id": group, "enable.auto.commit": False})
     try:
-        found = consumer.committed(asked, timeout=_CALL_S)
-    except KafkaException as error:
-        raise KafkaError(f"offsets of group {group}: {error.args[0].str()}") from error
+        found = committed_offsets(consumer, asked, _CALL_S)
     finally:
         consumer.close()
     return {p: tp.offset for p, tp in zip(partitions, found, strict=True) if tp.offset >= 0}

@@ -53,8 +53,6 @@ class StreamWorker:
         Unique in the group, and the same for whoever replaces this worker after a crash.
     lineup : sequence of Served
         The models.
-    lasting : bool
-        Whether it may be a static member of the group: one that comes and goes with the lag leaves for good.
     level : int
         Of the lines that it logs, as in :mod:`logging`.
     """
@@ -64,13 +62,11 @@ class StreamWorker:
         settings: Settings,
         name: str,
         lineup: Sequence[Served],
-        lasting: bool = True,
         level: int = logging.INFO,
     ) -> None:
         configure_logs(level)
         self._settings = settings
         self._name = name
-        self._lasting = lasting
         self._lineup = lineup
         self._stop = Event()
         self._pipeline: Pipeline | None = None
@@ -78,7 +74,7 @@ class StreamWorker:
 
     def run(self) -> WorkerStatus:
         """Work until :meth:`stop`; the final status."""
-        self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name, self._lasting)
+        self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name)
         self.serve(self._lineup)  # another one may have come meanwhile
         self._pipeline.run(self._stop)
         return self.status()

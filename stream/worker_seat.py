@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Seat:
-    """A place for a stream worker; whoever holds it carries its name."""
+    """A place for a stream worker; whoever holds it carries its name. Some are added as the lag asks for them."""
 
     name: str
-    lasting: bool = True
+    added: bool = False
     leaving: bool = False
     worker: Any = None
     running: Any = None
