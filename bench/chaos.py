@@ -307,6 +307,7 @@ class Chaos:
         """Alerts lost and doubled, by a read_committed reader that knows nothing of us."""
         seen: Counter[int] = Counter()
         reader = TopicReader(ClusterSettings(brokers=self.cluster.bootstrap))
+        reader.await_open(["ztf-classifications", "ztf-annotated", "unknown-rejected"])
         for message in reader.messages(reader.spans("ztf-classifications")):
             seen[decode_classification(message.value)["alert_id"]] += 1
         annotated = sum(1 for _ in reader.messages(reader.spans("ztf-annotated")))

@@ -6,14 +6,14 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from space2vec.schemas.errors import KafkaError as BrokerError
 from space2vec.stream.broker_common import MESSAGE_MAX_BYTES
@@ -31,6 +31,7 @@ os.environ |= {
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 READ_DEADLINE_S = 60.0
+MARKER_S = 5.0
 
 # A busy machine is no failure of a property; a test that hangs has pytest's own time limit.
 hypothesis.settings.register_profile("space2vec", deadline=None)
@@ -211,8 +212,9 @@ class Topics:
     ) -> list[Message]:
         """Read a topic from its beginning to its end, and on until there are at least ``count`` messages.
 
-        What comes beyond ``count`` is given too, so that a test sees duplicates. Messages come by partition
-        and offset. Raises TimeoutError when fewer are there at the deadline.
+        What comes beyond ``count`` is given too, so that a test sees duplicates. A commit is acknowledged before
+        its marker is in every partition, so a partition that ends before what is written is given some seconds.
+        Messages come by partition and offset. Raises TimeoutError when fewer are there at the deadline.
         """
         consumer = Consumer(
             {
@@ -225,12 +227,19 @@ class Topics:
             }
         )
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        written = self._written(topic, partitions)
+        marked = time.monotonic() + MARKER_S
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         deadline = time.monotonic() + deadline_s
         messages: list[Message] = []
         at_end: set[int | None] = set()
+        early: dict[int | None, bool] = {}
         try:
-            while len(messages) < count or len(at_end) < len(partitions):
+            while (
+                len(messages) < count
+                or len(at_end) < len(partitions)
+                or (any(early.values()) and time.monotonic() < marked)
+            ):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{topic}: {len(messages)} of {count} messages in {deadline_s:g} s")
                 message = consumer.poll(0.2)
@@ -241,12 +250,19 @@ class Topics:
                     messages.append(message)
                     at_end.discard(message.partition())
                 elif error.code() == KafkaError._PARTITION_EOF:
+                    early[message.partition()] = message.offset() < written[message.partition()]
                     at_end.add(message.partition())
                 else:
                     raise AssertionError(f"{topic}: {error}")
         finally:
             consumer.close()
         return sorted(messages, key=lambda message: (message.partition(), message.offset()))
+
+    def _written(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Where partitions end for those who see open transactions too."""
+        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+        found = self._admin.list_offsets(asked, request_timeout=10)
+        return {tp.partition: future.result().offset for tp, future in found.items()}
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic made here, now."""
