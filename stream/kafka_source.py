@@ -230,7 +230,8 @@ class KafkaSource:
         self._assigned.update(partitions)
         self._tell(lambda listener: listener.assigned(partitions))
         consumer.incremental_assign(self._with_starts(assigned))
-        self._paused = False  # new partitions are not, so pause all again where need be
+        if self._paused:
+            consumer.pause(assigned)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         partitions = [self._partition(tp) for tp in revoked]
