@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
 from space2vec.schemas.errors import KafkaError
+from space2vec.stream.deadline import Deadline
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, TopicPartition
+
+_AGAIN_S = 0.2
 
 
 def committed_offsets(
@@ -25,7 +29,7 @@ def committed_offsets(
     partitions : sequence of TopicPartition
         Asked about.
     timeout : float
-        In seconds.
+        In seconds; what is only not to be told yet is asked for again until then.
 
     Raises
     ------
@@ -33,11 +37,24 @@ def committed_offsets(
         If the group cannot be asked, or of any partition it cannot be told now: a transaction with its offset may
         still be open. Whoever began such a partition from the start would double its alerts.
     """
+    deadline = Deadline(timeout)
+    while True:
+        try:
+            return [checked(tp) for tp in _asked(consumer, partitions, deadline)]
+        except KafkaError:
+            if deadline.left < _AGAIN_S:
+                raise
+        time.sleep(_AGAIN_S)
+
+
+def _asked(
+    consumer: Consumer, partitions: Sequence[TopicPartition], deadline: Deadline
+) -> list[TopicPartition]:
     try:
-        found: list[TopicPartition] = consumer.committed(list(partitions), timeout=timeout)
+        found: list[TopicPartition] = consumer.committed(list(partitions), timeout=max(1.0, deadline.left))
     except KafkaException as error:
         raise KafkaError(f"the group's offsets: {error.args[0].str()}") from error
-    return [checked(tp) for tp in found]
+    return found
 
 
 def checked(tp: TopicPartition) -> TopicPartition:

@@ -33,6 +33,23 @@ def test_an_open_transaction_is_not_a_fresh_partition() -> None:
         committed_offsets(group, [], 1.0)
 
 
+def test_what_can_be_told_a_moment_later_is_asked_for_again() -> None:
+    answers = [
+        [told(-1001, Code.UNSTABLE_OFFSET_COMMIT)],
+        KafkaException(Code(Code.NOT_COORDINATOR)),
+        [told(17)],
+    ]
+
+    def committed(partitions: object, timeout: float) -> list[SimpleNamespace]:
+        answer = answers.pop(0)
+        if isinstance(answer, KafkaException):
+            raise answer
+        return answer
+
+    (found,) = committed_offsets(SimpleNamespace(committed=committed), [], 5.0)
+    assert found.offset == 17
+
+
 def test_a_group_that_cannot_be_asked_is_a_kafka_error() -> None:
     def away(partitions: object, timeout: float) -> None:
         raise KafkaException(Code(Code._TIMED_OUT))
