@@ -148,6 +148,8 @@ def told(summary: dict[str, Any]) -> str:
         )
         lines.append(f"{each['archive']}: {each['messages']} packets, {state}")
         lines += [f"  {fault}" for fault in each["faults"]]
+    if (untouched := summary["archives"] - len(summary["each"])) > 0:
+        lines.append(f"{untouched} more not begun: run again")
     why = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
     lines.append(
         f"{summary['alerts']} alerts: {summary['scored']} scored, {summary['degraded']} degraded, "
