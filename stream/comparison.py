@@ -149,13 +149,13 @@ class Comparison:
             ],
         }
 
-    def sheet(self) -> Image.Image:
-        """Draw the alerts that changed most."""
+    def sheet(self, first: str, second: str) -> Image.Image:
+        """Draw the alerts that changed most, under the bundles' names."""
         cards = [
             Card(f"{c.before:.3f} -> {c.after:.3f}\n{c.alert.object_id or c.alert.alert_id}", c.alert.stamps)
             for c in sorted(self.largest, reverse=True)
         ]
-        return contact_sheet([(f"Largest changes of {self.scored} alerts", cards)])
+        return contact_sheet([(f"{first} -> {second}: largest changes of {self.scored} alerts", cards)])
 
 
 def compare(

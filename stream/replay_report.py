@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -64,7 +65,7 @@ def reporting(archives: Sequence[Archive]) -> Iterator[Tell]:
             def show(progress: Progress) -> None:
                 together.note(progress)
                 now = together.now()
-                left = "" if now["left_s"] is None else f", {now['left_s']} s left"
+                left = "" if now["left_s"] is None else f", {timedelta(seconds=now['left_s'])} left"
                 status.update(
                     f"{now['percent']} % read, {now['alerts']} alerts, {now['rejected']} rejected, "
                     f"{now['rate']}/s{left}"

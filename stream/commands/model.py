@@ -166,6 +166,8 @@ def compare(
     from space2vec.stream.replay_topics import find_sources
     from space2vec.workers.bundle import load_bundle
 
+    if sheet is not None and not sheet.parent.is_dir():
+        raise ConfigError(f"--sheet {sheet}: no such folder")
     sections = {
         "source": (kafka or KafkaFlags()).overrides(),
         "schemas": (packets or PacketFlags()).overrides(),
@@ -183,16 +185,17 @@ def compare(
     with reporting(archives) as tell:
         alerts = _alerts(archives, settings, reader, tell)
         compared = put_side_by_side(alerts, before, after, threshold)
-    if sheet is not None:
-        compared.sheet().save(sheet)
     bundles = [
         {"model": s.bundle.manifest.name, "version": s.bundle.manifest.version, "sha256": s.bundle.sha256}
         for s in (before, after)
     ]
+    names = [f"{bundle['model']} {bundle['version']} ({bundle['sha256'][:8]})" for bundle in bundles]
+    if sheet is not None:
+        compared.sheet(*names).save(sheet, "PNG")
     if json_:
         sys.stdout.write(json.dumps({"bundles": bundles} | compared.as_json()) + "\n")
     else:
-        sys.stdout.write(_side_by_side(compared, bundles))
+        sys.stdout.write(_side_by_side(compared, names))
 
 
 def _alerts(
@@ -214,9 +217,8 @@ def _alerts(
         sys.stderr.writelines(f"{fault}\n" for fault in stored.faults)
 
 
-def _side_by_side(compared: Comparison, bundles: Sequence[dict[str, str]]) -> str:
+def _side_by_side(compared: Comparison, names: Sequence[str]) -> str:
     told: dict[str, Any] = compared.as_json()
-    names = [f"{bundle['model']} {bundle['version']} ({bundle['sha256'][:8]})" for bundle in bundles]
     lines = [f"{'score':<12}{names[0]:>28}{names[1]:>28}"]
     edges = told["bin_edges"]
     for low, high, *counts in zip(edges[:-1], edges[1:], *told["histograms"], strict=True):

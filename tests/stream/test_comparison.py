@@ -13,7 +13,7 @@ from PIL import Image
 from space2vec.schemas.reader import PacketReader
 from space2vec.stream.cli import run_command
 from space2vec.stream.comparison import SHOWN, Comparison
-from space2vec.stream.exit_codes import MODEL, OK
+from space2vec.stream.exit_codes import MODEL, OK, USAGE
 from space2vec.workers.bundle import load_bundle
 
 Capture = pytest.CaptureFixture[str]
@@ -85,6 +85,14 @@ def test_a_bundle_is_no_different_from_itself(night: Path, capsys: Capture) -> N
 def test_a_bundle_that_is_not_there(night: Path, capsys: Capture) -> None:
     assert run_command(["model", "compare", "core", "nosuch", str(night)]) == MODEL
     assert "nosuch" in capsys.readouterr().err
+
+
+def test_a_sheet_that_has_nowhere_to_go_is_told_before_the_night_is_scored(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    sheet = str(tmp_path / "nosuch" / "changes.png")
+    assert run_command(["model", "compare", "core", "core", str(tmp_path), "--sheet", sheet]) == USAGE
+    assert "nosuch/changes.png: no such folder" in capsys.readouterr().err
 
 
 def test_the_largest_changes_are_kept_over_many_batches(make_alerts) -> None:

@@ -316,6 +316,23 @@ def test_an_audit_finds_a_part_that_is_gone_or_changed(night: Archive, tmp_path:
     assert account.missing == 64
 
 
+def test_an_audit_finds_files_that_no_manifest_names(night: Archive, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    replayed(night, f"parquet:{out}")
+    part = next((out / "alerts").rglob("*-000000032-000000064.parquet"))
+    part.with_name(part.name.replace("000000064", "000000050")).write_bytes(part.read_bytes())
+    (account,) = audit_replay(Settings(), f"parquet:{out}")
+    assert not account.balanced
+    assert [(f.first, f.last) for f in account.findings] == [(32, 49)]
+    assert "doubled" in str(account.findings[0])
+    assert account.doubled == 18
+
+
+def test_nothing_is_not_balanced(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing has been replayed there"):
+        audit_replay(Settings(), f"parquet:{tmp_path}")
+
+
 def test_many_rejected_packets_end_a_part_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
 ) -> None:
