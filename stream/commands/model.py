@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -125,6 +126,7 @@ def compare(
     *,
     threshold: float = 0.5,
     sheet: Path | None = None,
+    crossed: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     since: datetime | None = None,
     until: datetime | None = None,
@@ -145,6 +147,8 @@ def compare(
         Operating point: the score from which on an alert counts as real.
     sheet
         PNG of the alerts whose score changed most.
+    crossed
+        JSON lines: every alert that is real for one bundle only.
     device
         Where to score.
     since
@@ -166,8 +170,9 @@ def compare(
     from space2vec.stream.replay_topics import find_sources
     from space2vec.workers.bundle import load_bundle
 
-    if sheet is not None and not sheet.parent.is_dir():
-        raise ConfigError(f"--sheet {sheet}: no such folder")
+    for path in (sheet, crossed):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{path}: no such folder")
     sections = {
         "source": (kafka or KafkaFlags()).overrides(),
         "schemas": (packets or PacketFlags()).overrides(),
@@ -182,9 +187,14 @@ def compare(
     before, after = (
         BundleScorer(load_bundle(name), device, settings.model.threads) for name in (first, second)
     )
-    with reporting(archives) as tell:
-        alerts = _alerts(archives, settings, reader, tell)
-        compared = put_side_by_side(alerts, before, after, threshold)
+    with reporting(archives) as tell, (crossed or Path(os.devnull)).open("w") as lines:
+        compared = put_side_by_side(
+            _alerts(archives, settings, reader, tell),
+            before,
+            after,
+            threshold,
+            lambda change: lines.write(json.dumps(change.as_json()) + "\n"),
+        )
     bundles = [
         {"model": s.bundle.manifest.name, "version": s.bundle.manifest.version, "sha256": s.bundle.sha256}
         for s in (before, after)
