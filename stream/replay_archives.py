@@ -168,7 +168,7 @@ def verify(archive: Archive, sums: str) -> None:
             listed = {
                 name.lstrip("*"): md5 for md5, name in (line.split(None, 1) for line in lines if line.strip())
             }
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each storage's client has errors of its own
         raise ConfigError(f"{sums}: not a list of MD5 sums: {error}") from error
     listed = {name.strip().rsplit("/", 1)[-1]: md5.lower() for name, md5 in listed.items()}
     for file in archive.files:
