@@ -13,12 +13,15 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # More for the program that a target runs: make test ARGS='-m "not kafka" -x'
 ARGS ?=
+# Most of a test of the stream is waiting, for brokers and for Ray: two files at a time, each with a broker and a Ray of
+# its own. PROCESSES=0 runs them in one process, for -s and --pdb.
+PROCESSES ?= 2
 
 demo: .venv/.installed ## see it all run: broker, simulated alerts, classifier, accounts (a few minutes)
 	$(BIN)/space2vec demo $(ARGS)
 
 test: .venv/.installed ## run every test, on the best Kafka broker to be had (ARGS='...' goes to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 containers: .venv/.installed ## try the compose file for real; on Debian and as root installs what it needs (docs/containers.md)
 	deploy/containers/images.sh

@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--topology", choices=("one", "two"), default="one", help="clusters")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--settle", type=float, default=600.0, help="most seconds to answer what is left")
     parser.add_argument("--json", action="store_true", help="one JSON line on stdout")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="space2vec-chaos-") as folder:
@@ -64,6 +65,11 @@ def main() -> int:
         for name, value in result.items():
             print(f"{name:>12}: {value}")
     return 0 if result["lost"] == result["duplicated"] == 0 and result["balanced"] else 1
+
+
+def say(what: str) -> None:
+    """Tell how far it is, and when."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 class Chaos:
@@ -88,9 +94,15 @@ class Chaos:
                 cluster.launch()
             self.prepare()
             self.storm()
+            say("storm over")
             self.settle()
+            say("settled")
             lost, duplicated = self.count()
+            say("counted")
             balanced = self.audit()
+        except BaseException:
+            self.tell_log()
+            raise
         finally:
             self.end_application(signal.SIGKILL)
             for cluster in {self.cluster, self.source}:
@@ -228,9 +240,7 @@ class Chaos:
                 return
             os.kill(self.random.choice(pids), signal.SIGKILL)
         self.kills[victim] += 1
-        print(
-            f"killed {victim} ({sum(self.kills.values())} of {self.args.kills})", file=sys.stderr, flush=True
-        )
+        say(f"killed {victim} ({sum(self.kills.values())} of {self.args.kills})")
 
     def descendants(self, victim: str) -> list[int]:
         """Processes of one kind that belong to the application."""
@@ -277,8 +287,16 @@ class Chaos:
                 stdout=log,
                 stderr=log,
                 check=True,
+                timeout=self.args.settle,
                 env=os.environ | {"RAY_AUTH_MODE": "disabled"},
             )
+
+    def tell_log(self) -> None:
+        """Print what the application said last: the folder with its log goes with this process."""
+        log = self.folder / "run.log"
+        if log.exists():
+            say("the end of the application's log:")
+            print("\n".join(log.read_text(errors="replace").splitlines()[-60:]), file=sys.stderr, flush=True)
 
     def end_application(self, how: signal.Signals) -> None:
         if self.app is not None and self.app.poll() is None:
@@ -289,6 +307,7 @@ class Chaos:
         """Alerts lost and doubled, by a read_committed reader that knows nothing of us."""
         seen: Counter[int] = Counter()
         reader = TopicReader(ClusterSettings(brokers=self.cluster.bootstrap))
+        reader.await_open(["ztf-classifications", "ztf-annotated", "unknown-rejected"])
         for message in reader.messages(reader.spans("ztf-classifications")):
             seen[decode_classification(message.value)["alert_id"]] += 1
         annotated = sum(1 for _ in reader.messages(reader.spans("ztf-annotated")))

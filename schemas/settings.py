@@ -140,7 +140,7 @@ class StreamSettings(_Section):
     instance: str = Field(
         "",
         description="name of this deployment, unique in the group and kept over restarts (a StatefulSet's pod): "
-        "its workers become static members; empty: host and process, and ordinary members",
+        "what it left unfinished is aborted as soon as it is back; empty: host and process",
     )
     drain_s: float = Field(25.0, gt=0, description="time to finish what is in flight on SIGTERM")
     until_eof: bool = Field(False, description="stop at the end of every partition")

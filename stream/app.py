@@ -5,26 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from space2vec.schemas.errors import ConfigError, KafkaError, ModelError, Space2vecError
 from space2vec.schemas.settings import Settings
-from space2vec.stream.actor_status import StatusCalls
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
-from space2vec.stream.lineup import Served, start_lineup
 from space2vec.stream.logs import log_level
 from space2vec.stream.measures import Load, Measures
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.scaling import Autoscaler
 from space2vec.stream.seated_source import make_seats
+from space2vec.stream.serving import Serving
 from space2vec.stream.source_topics import source_partitions
 from space2vec.stream.worker_seat import Seat
 
@@ -37,6 +35,9 @@ log = structlog.get_logger()
 _LOOK_S = 0.5  # between two looks at the workers
 _SOURCE_S = 30.0  # between two looks at the source's partitions
 _SILENCE_S = 90.0  # a stream worker that says nothing for so long is replaced
+# A loop that does not come round for so long is stuck in a call that should have come back, and its worker is replaced.
+# The consumer itself has left the group by then (max.poll.interval.ms).
+_STILL_S = 300.0
 _MOST_FAILURES = 10  # of one worker in a row without a single alert answered between
 _HOPELESS = (ConfigError, ModelError)  # a restart does not cure these
 
@@ -115,14 +116,8 @@ class _Application:
         self._left: list[Seat] = []
         self._note_partitions(partitions)
         self._reload = reload
-        self._lineup = start_lineup(settings)
-        self._retired: list[Served] = []
-        self._surplus: list[tuple[Any, Any]] = []  # classifiers to end, and the calls that say when
-        self._asked = settings
+        self._serving = Serving(settings)
         self._scaler = Autoscaler(settings) if settings.ray.scales else None
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="lineup")
-        self._starting: Future[list[Served]] | None = None
-        self._classifier_status = StatusCalls([c for served in self._lineup for c in served.classifiers])
 
     def run(self, stop: Event) -> Summary:
         try:
@@ -131,8 +126,9 @@ class _Application:
                     self._look_after(seat)
                 self._ask_status()
                 self._scale()
-                self._look_at_lineup()
+                self._look_at_models()
                 self._look_at_ray()
+                self._look_for_the_stuck()
                 self._look_at_source()
                 self._on_status(self._summary())
                 stop.wait(_LOOK_S)
@@ -198,9 +194,16 @@ class _Application:
 
         if not any(node["Alive"] for node in ray.nodes()):
             raise Space2vecError("no Ray node is alive any more")
-        silent = [s for s in self._seats if s.worker is not None and time.monotonic() > s.heard + _SILENCE_S]
-        if silent:
-            self._on_failure(silent[0], TimeoutError(f"silent for {_SILENCE_S:.0f} s"))
+
+    def _look_for_the_stuck(self) -> None:
+        """Replace a worker that says nothing, or whose loop has stopped."""
+        for seat in self._seats:
+            if seat.worker is None:
+                continue
+            if time.monotonic() > seat.heard + _SILENCE_S:
+                self._on_failure(seat, TimeoutError(f"silent for {_SILENCE_S:.0f} s"))
+            elif seat.still_s > _STILL_S:
+                self._on_failure(seat, TimeoutError(f"its loop has not come round for {_STILL_S:.0f} s"))
 
     def _hire(self, seat: Seat) -> None:
         import ray
@@ -210,10 +213,10 @@ class _Application:
         # Spread, so that a lost node takes few of them; but not onto nodes that are there for their GPUs.
         where = "DEFAULT" if self._settings.ray.gpus_per_classifier else "SPREAD"
         actor = ray.remote(StreamWorker).options(num_cpus=1, max_concurrency=3, scheduling_strategy=where)
-        seat.worker = actor.remote(self._settings, seat.name, self._lineup, seat.lasting, log_level())
-        seat.models, seat.in_use = tuple(served.role for served in self._lineup), None
+        seat.worker = actor.remote(self._settings, seat.name, self._serving.lineup, log_level())
+        seat.models, seat.in_use = self._serving.roles, None
         seat.running = seat.worker.run.remote()
-        seat.heard = time.monotonic()
+        seat.heard, seat.still_s = time.monotonic(), 0.0
 
     def _on_failure(self, seat: Seat, error: Exception) -> None:
         cause = getattr(error, "cause", error)
@@ -242,16 +245,16 @@ class _Application:
                 continue
             seat.heard = time.monotonic()
             seat.note(status)
-        self._classifier_status.look()
+        self._serving.status.look()
 
     # ---- more and fewer --------------------------------------------------------------------------
 
     def _scale(self) -> None:
         """Follow the lag within the bounds; while anyone comes or goes, nothing else is changed."""
         settled = all(seat.load is not None and not seat.leaving for seat in self._seats)
-        if self._scaler is None or self._starting is not None or self._surplus or not settled:
+        if self._scaler is None or self._serving.changing or not settled:
             return
-        there = len(self._seats), len(self._lineup[0].classifiers)
+        there = len(self._seats), self._serving.count
         workers, classifiers = self._scaler.look(self._summary(), *there)
         if (workers, classifiers) != there:
             log.info("scaling", workers=workers, classifiers=classifiers, before=there)
@@ -260,7 +263,7 @@ class _Application:
             seat.leaving = True
             seat.worker.stop.remote()
         if classifiers != there[1]:
-            self._start(self._asked, classifiers)
+            self._serving.start(classifiers)
 
     def _seat_again(self, name: str) -> Seat:
         """The seat of that name which was left, so that what was done on it stays counted; else a new one."""
@@ -269,68 +272,15 @@ class _Application:
                 self._left.remove(seat)
                 seat.leaving, seat.failures = False, 0
                 return seat
-        return Seat(name, lasting=False)
+        return Seat(name, added=True)
 
-    def _start(self, asked: Settings, classifiers: int) -> None:
-        """Begin to start what is asked for, aside, while those before serve."""
-        ray = asked.ray.model_copy(update={"classifiers": classifiers})
-        self._asked = asked.model_copy(update={"ray": ray})
-        self._starting = self._starter.submit(start_lineup, self._asked, [*self._lineup, *self._retired])
-
-    # ---- models ----------------------------------------------------------------------------------
-
-    def _look_at_lineup(self) -> None:
-        """Start models that are asked for, hand them to the workers, and end those that nobody uses any more."""
-        if self._starting is None:
+    def _look_at_models(self) -> None:
+        """Begin a change of models that is asked for, and carry on the one under way."""
+        if not self._serving.starting:
             asked = self._reload()
             if asked is not None:
-                self._start(asked, len(self._lineup[0].classifiers))
-        elif self._starting.done():
-            self._take_over(self._starting)
-            self._starting = None
-        seats = [seat for seat in self._seats if seat.worker is not None]
-        roles = tuple(served.role for served in self._lineup)
-        for seat in seats:
-            if seat.models != roles:
-                seat.worker.serve.remote(self._lineup)
-        ready = all(seat.models == roles and seat.in_use is not None for seat in seats)
-        if ready and self._starting is None:
-            in_use = frozenset().union(*(seat.in_use or () for seat in seats))
-            self._end([served for served in self._retired if served.bundle.sha256 not in in_use])
-            self._retired = [served for served in self._retired if served.bundle.sha256 in in_use]
-            self._end_surplus()
-
-    def _take_over(self, started: Future[list[Served]]) -> None:
-        try:
-            lineup = started.result()
-            self._classifier_status.follow([c for served in lineup for c in served.classifiers])
-        except Exception as error:  # noqa: BLE001 - whatever it was, those that serve go on
-            log.error("models not changed; those before go on", detail=str(error))
-            return
-        stay = {served.bundle.sha256 for served in lineup}
-        former = [*self._lineup, *self._retired]
-        self._retired = [served for served in former if served.bundle.sha256 not in stay]
-        kept = {c for served in [*lineup, *self._retired] for c in served.classifiers}
-        self._surplus = [(c, None) for served in former for c in served.classifiers if c not in kept]
-        self._lineup = lineup
-        log.info("models changed", sha256=[served.bundle.sha256 for served in lineup])
-
-    def _end_surplus(self) -> None:
-        """End classifiers that no worker sends to any more, once they have answered what they have."""
-        import ray
-
-        self._surplus = [(c, call or c.drained.remote()) for c, call in self._surplus]
-        for classifier, call in list(self._surplus):
-            if ray.wait([call], timeout=0)[0]:
-                ray.kill(classifier)
-                self._surplus.remove((classifier, call))
-
-    def _end(self, lineup: Sequence[Served]) -> None:
-        import ray
-
-        for served in lineup:
-            for classifier in served.classifiers:
-                ray.kill(classifier)
+                self._serving.start(self._serving.count, asked)
+        self._serving.look([seat for seat in self._seats if seat.worker is not None])
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -357,12 +307,9 @@ class _Application:
         for seat in self._seats:
             if seat.worker is not None:
                 ray.kill(seat.worker)
-        self._end([*self._lineup, *self._retired])
-        for classifier, _ in self._surplus:
-            ray.kill(classifier)
+        self._serving.end()
         if self._scaler is not None:
             self._scaler.stop()
-        self._starter.shutdown(wait=False, cancel_futures=True)
 
     def _total(self) -> Counts:
         total = Counts()
@@ -383,8 +330,8 @@ class _Application:
             time.monotonic() - self._began,
             measures,
             # One that was added counts from when it works: the service is ready without it.
-            tuple(seat.load for seat in self._seats if seat.lasting or seat.load is not None),
-            tuple(self._classifier_status.latest),
-            self._classifier_status.restarts,
-            tuple((served.bundle, served.shadow) for served in self._lineup),
+            tuple(seat.load for seat in self._seats if not seat.added or seat.load is not None),
+            tuple(self._serving.status.latest),
+            self._serving.status.restarts,
+            tuple((served.bundle, served.shadow) for served in self._serving.lineup),
         )

@@ -8,7 +8,6 @@ import structlog
 from confluent_kafka import Producer
 
 from space2vec.schemas.annotate import Annotator
-from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.profiles import Profiles
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings
@@ -17,7 +16,7 @@ from space2vec.stream.answers import Answerer
 from space2vec.stream.batch import Opener
 from space2vec.stream.dry_run import DrySink
 from space2vec.stream.kafka_config import admin_properties, producer_properties, sink_cluster
-from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, GroupMember
+from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, GroupMember, NoTransactions
 from space2vec.stream.kafka_source import KafkaSource
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.models import Model
@@ -29,7 +28,7 @@ from space2vec.stream.seated_source import SeatedSource
 log = structlog.get_logger()
 
 
-def kafka_pipeline(settings: Settings, models: Sequence[Model], name: str, lasting: bool = True) -> Pipeline:
+def kafka_pipeline(settings: Settings, models: Sequence[Model], name: str) -> Pipeline:
     """Assemble a pipeline from Kafka to Kafka.
 
     Parameters
@@ -40,19 +39,14 @@ def kafka_pipeline(settings: Settings, models: Sequence[Model], name: str, lasti
         What scores the alerts.
     name : str
         Of this worker, unique in the group: its transactional id.
-    lasting : bool
-        Whether it may be a static member of the group, where ``stream.instance`` names one.
 
     Raises
     ------
     KafkaError
         If the cluster cannot be reached, or cannot give the delivery asked for.
     """
-    member = name if settings.stream.instance and lasting else None
     source = (
-        KafkaSource(settings.source, member)
-        if settings.one_cluster
-        else SeatedSource(settings.source, settings.sink, member)
+        KafkaSource(settings.source) if settings.one_cluster else SeatedSource(settings.source, settings.sink)
     )
     opener, answerer = opener_of(settings)
     return Pipeline(
@@ -95,7 +89,9 @@ def sink_of(settings: Settings, group: GroupMember, name: str) -> Sink:
         try:
             producer = Producer(producer_properties(settings.sink, settings.source, name))
             sink = ExactlyOnceSink(producer, topics, group)
-        except KafkaError as error:
+        except (
+            NoTransactions
+        ) as error:  # not one that is only away: that would change the promise with the weather
             if delivery == "exactly-once":
                 raise
             log.warning("no transactions here; delivering at least once", detail=str(error))

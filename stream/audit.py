@@ -1,8 +1,8 @@
 """The audit: source, outputs, dead letters and ledger held against each other, from the topics alone.
 
 Everything below the group's committed offsets must have been answered once. So the committed offsets
-are read first, then the topics up to where they end at that time: an audit of a live stream is of
-what was committed when it began. Offsets that hold control records or were compacted away are not in
+are read first, then the topics up to where they end at that time, transactions that are open then
+included: an audit of a live stream is of what was committed when it began. Offsets that hold control records or were compacted away are not in
 what a read_committed reader sees, so they are no gaps.
 """
 
@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings, Settings
 from space2vec.stream.dead_letters import REDRIVEN
+from space2vec.stream.group_offsets import committed_offsets
 from space2vec.stream.kafka_config import admin_properties, sink_cluster
 from space2vec.stream.protocols import Partition
 from space2vec.stream.seated_source import seat_topic
@@ -78,6 +78,8 @@ def audit(settings: Settings) -> list[Account]:
     ledger = settings.sink.ledger
     try:
         accounts = _open(source, committed)
+        outputs = _output_topics(sink, settings)
+        sink.await_open([ledger, *outputs] if ledger else outputs)
         lines = _read_ledger(sink, ledger, accounts) if ledger else []
         for partition, begun in _begun(lines).items():
             accounts[partition].first = max(accounts[partition].first, begun)  # a group may have begun late
@@ -85,7 +87,7 @@ def audit(settings: Settings) -> list[Account]:
         for message in source.messages({p: (account.first, committed[p]) for p, account in accounts.items()}):
             tallies[message.partition].source(message.offset)
         expected = "source_answers" if settings.sink.classifications else "source_records"
-        for topic in _output_topics(sink, settings):
+        for topic in outputs:
             _read_outputs(sink, topic, tallies, expected)
     finally:
         source.close()
@@ -121,9 +123,7 @@ def _committed(
     ]
     consumer = Consumer(admin_properties(home) | {"group.id": group, "enable.auto.commit": False})
     try:
-        found = consumer.committed(asked, timeout=_CALL_S)
-    except KafkaException as error:
-        raise KafkaError(f"offsets of group {group}: {error.args[0].str()}") from error
+        found = committed_offsets(consumer, asked, _CALL_S)
     finally:
         consumer.close()
     return {p: tp.offset for p, tp in zip(partitions, found, strict=True) if tp.offset >= 0}

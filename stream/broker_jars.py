@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -64,8 +65,8 @@ def kafka_jars() -> Path:
     """Return the folder of Apache Kafka's jars, fetching them with Maven where they are not there yet.
 
     They are kept in the user's cache folder (``$XDG_CACHE_HOME``, else ``~/.cache``) under
-    ``space2vec/kafka-<version>``. The folder appears whole or not at all, so processes that fetch at the
-    same time do no harm. Maven's own settings (mirrors, proxies) hold.
+    ``space2vec/kafka-<version>``. The folder appears whole or not at all; of processes that want it at the same
+    time one fetches and the others wait. Maven's own settings (mirrors, proxies) hold.
 
     Returns
     -------
@@ -85,13 +86,15 @@ def kafka_jars() -> Path:
     if maven is None:
         raise KafkaError("no Maven (mvn on the path) to fetch Apache Kafka with")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".kafka-", dir=cache) as staging:
-        _fetch(maven, Path(staging))
-        try:
-            (Path(staging) / "jars").rename(jars)
-        except OSError:
-            if not jars.is_dir():  # else another process was faster, and its jars are as good
-                raise
+    folder = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not jars.is_dir():  # else another process was faster
+            with tempfile.TemporaryDirectory(prefix=".kafka-", dir=cache) as staging:
+                _fetch(maven, Path(staging))
+                (Path(staging) / "jars").rename(jars)
+    finally:
+        os.close(folder)
     return jars
 
 

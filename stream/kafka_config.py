@@ -65,17 +65,24 @@ def consumer_properties(source: SourceSettings) -> Properties:
     Raises
     ------
     ConfigError
-        If an option would commit alerts that have not been answered.
+        If an option would commit alerts that have not been answered, or leave partitions unread.
     """
     for name, value in _KEPT.items():
         if source.options.get(name, value) != value:
             raise ConfigError(
                 f"{name}={source.options[name]} would lose alerts: offsets are committed with their answers"
             )
+    if "group.instance.id" in source.options:
+        raise ConfigError(
+            "group.instance.id: a static member that dies in the middle of a cooperative rebalance leaves partitions "
+            "that nobody reads"
+        )
     properties: Properties = {
         "logger": LIBRDKAFKA,
         "group.id": source.group,
         "partition.assignment.strategy": "cooperative-sticky",
+        # How long the partitions of a member that was killed wait for another; the default is 45 s.
+        "session.timeout.ms": 10_000,
         "auto.offset.reset": source.start if source.start in ("earliest", "latest") else "earliest",
         "isolation.level": "read_committed",
         "enable.partition.eof": True,

@@ -22,6 +22,16 @@ from space2vec.stream.protocols import (
 
 _PATIENCE_S = 60.0  # for one call to the cluster, retries included
 _TOO_LARGE = (Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE)
+_NO_TRANSACTIONS = (
+    Code._UNSUPPORTED_FEATURE,  # noqa: SLF001
+    Code.UNSUPPORTED_VERSION,
+    Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    Code.CLUSTER_AUTHORIZATION_FAILED,
+)
+
+
+class NoTransactions(KafkaError):
+    """The cluster has no transactions, or grants us none: it says so itself, and will not say otherwise later."""
 
 
 class GroupMember(Protocol):
@@ -110,6 +120,8 @@ def _translated(error: KafkaException, doing: str) -> DeliveryAborted | KafkaErr
     code = error.args[0]
     if code.txn_requires_abort():
         return DeliveryAborted(f"{doing}: {code.str()}")
+    if code.code() in _NO_TRANSACTIONS:
+        return NoTransactions(f"{doing}: {code.str()}")
     return KafkaError(f"{doing}: {code.str()}")
 
 
@@ -150,6 +162,13 @@ class ExactlyOnceSink:
     ----------
     producer : Producer
         With a ``transactional.id`` of its own; an older holder of the id is fenced.
+
+    Raises
+    ------
+    NoTransactions
+        If the cluster has none for us.
+    KafkaError
+        If it cannot be reached, or does not answer in time.
     """
 
     def __init__(self, producer: Producer, topics: OutputTopics, group: GroupMember) -> None:

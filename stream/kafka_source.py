@@ -15,6 +15,7 @@ from confluent_kafka import Message as KafkaMessage
 from space2vec.schemas.errors import KafkaError, Space2vecError
 from space2vec.schemas.settings import SourceSettings
 from space2vec.stream.deadline import Deadline
+from space2vec.stream.group_offsets import checked, committed_offsets
 from space2vec.stream.kafka_config import Properties, consumer_properties
 from space2vec.stream.nightly import topics_on
 from space2vec.stream.protocols import DeliveryAborted, Message, Partition, PartitionListener
@@ -36,11 +37,6 @@ _COMMIT_LATER = (
 )
 
 
-def static_member(member: str | None) -> Properties:
-    """Properties that make a member of a group static (KIP-345); none without a name."""
-    return {"group.instance.id": member} if member else {}
-
-
 class KafkaSource:
     """A consumer that commits only what it is told to.
 
@@ -48,12 +44,9 @@ class KafkaSource:
     ----------
     settings : SourceSettings
         Cluster, topics, group and where to start.
-    member : str, optional
-        Name of a static member: whoever comes back under it takes up its partitions at once, without a
-        rebalance; but one that leaves for good is missed only after the session timeout.
     """
 
-    def __init__(self, settings: SourceSettings, member: str | None = None) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
         self._listener: PartitionListener | None = None
         self._failure: Space2vecError | None = None
@@ -66,7 +59,7 @@ class KafkaSource:
         self._asked = 0.0
         self._last_poll = time.monotonic()
         self._mean_bytes = 100_000.0
-        self._consumer = self._open(consumer_properties(settings) | static_member(member))
+        self._consumer = self._open(consumer_properties(settings))
         self._member = self._consumer  # the consumer that is in the group
 
     # ---- the protocol --------------------------------------------------------------------------
@@ -237,7 +230,8 @@ class KafkaSource:
         self._assigned.update(partitions)
         self._tell(lambda listener: listener.assigned(partitions))
         consumer.incremental_assign(self._with_starts(assigned))
-        self._paused = False  # new partitions are not, so pause all again where need be
+        if self._paused:
+            consumer.pause(assigned)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         partitions = [self._partition(tp) for tp in revoked]
@@ -272,7 +266,7 @@ class KafkaSource:
         """Where to begin: the group's offsets, which librdkafka fetches; else the time asked for."""
         if self._settings.start in _LOGICAL:
             return assigned
-        committed = self._consumer.committed(assigned, timeout=_CALL_S)
+        committed = committed_offsets(self._consumer, assigned, _CALL_S)
         fresh = [tp for tp in committed if tp.offset < 0]
         return [tp for tp in committed if tp.offset >= 0] + self._beginnings(fresh)
 
@@ -283,5 +277,4 @@ class KafkaSource:
             return [TopicPartition(tp.topic, tp.partition, offset) for tp in fresh]
         moment = int(datetime.fromisoformat(self._settings.start).timestamp() * 1000)
         wanted = [TopicPartition(tp.topic, tp.partition, moment) for tp in fresh]
-        found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, timeout=_CALL_S)
-        return found
+        return [checked(tp) for tp in self._consumer.offsets_for_times(wanted, timeout=_CALL_S)]

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from space2vec.schemas.errors import Space2vecError
 from space2vec.schemas.settings import Settings
+from space2vec.stream.group_offsets import committed_offsets
 from space2vec.stream.kafka_config import admin_properties, sink_cluster
 from space2vec.stream.protocols import Partition
 from space2vec.stream.seated_source import seat_topic
@@ -69,7 +70,7 @@ class LagReader:
             TopicPartition(p.topic if self._settings.one_cluster else seat_topic(group, p.topic), p.number)
             for p in partitions
         ]
-        found = self._group.committed(asked, timeout=_CALL_S)
+        found = committed_offsets(self._group, asked, _CALL_S)
         return {p: tp.offset for p, tp in zip(partitions, found, strict=True) if tp.offset >= 0}
 
     def _offsets(self, partitions: Iterable[Partition], where: OffsetSpec) -> Lag:

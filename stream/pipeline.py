@@ -77,7 +77,7 @@ class Pipeline:
         self._refused: dict[tuple[Partition, int], str] = {}
         self._ledger = ledger
         self._window = Window(settings.dedup_window)
-        self._last_commit = time.monotonic()
+        self._last_commit = self._turned = time.monotonic()
         self._aborts = 0
         self._failed = False
         self.counts = Counts()
@@ -111,6 +111,11 @@ class Pipeline:
         return self._ledger.total.messages + sum(len(b.messages) for b in self._in_flight) + len(self._held)
 
     @property
+    def still_s(self) -> float:
+        """How long ago the loop last came round, in seconds; may be asked from another thread."""
+        return time.monotonic() - self._turned
+
+    @property
     def in_use(self) -> frozenset[str]:
         """Digests of the bundles that look at what is in hand, and at what comes next; from any thread."""
         opening = self._looking  # first: a batch goes from there to what is in flight
@@ -132,6 +137,7 @@ class Pipeline:
     # ---- the loop -----------------------------------------------------------------------------
 
     def _step(self) -> None:
+        self._turned = time.monotonic()
         self._take()
         self._deliver(_HEAD_WAIT_S if self._full() else 0.0)
         self._commit_when_due()

@@ -40,8 +40,9 @@ class DeadLetterSource:
         Of the sink's cluster.
     topic : str
         Dead-letter topic.
-    done : mapping of Partition to set of int
-        Offsets that earlier redrives have answered.
+    answered : callable
+        Gives the offsets that earlier redrives have answered. Asked once nobody else answers any more: when the
+        sink, which fences an earlier redrive, is there.
     wanted : callable
         Which of the others to put through.
     """
@@ -50,10 +51,11 @@ class DeadLetterSource:
         self,
         reader: TopicReader,
         topic: str,
-        done: Mapping[Partition, AbstractSet[int]],
+        answered: Callable[[], Mapping[Partition, AbstractSet[int]]],
         wanted: Callable[[Message], bool],
     ) -> None:
-        self._done = done
+        self._answered = answered
+        self._done: Mapping[Partition, AbstractSet[int]] = {}
         self._wanted = wanted
         self._reader = reader
         self._spans = reader.spans(topic)
@@ -64,6 +66,7 @@ class DeadLetterSource:
 
     def subscribe(self, listener: PartitionListener) -> None:
         """Every partition is ours: a second redrive of the same group fences this one's producer."""
+        self._done = self._answered()
         listener.assigned(list(self._spans))
 
     def poll(self, limit: int, timeout: float) -> list[Message]:
@@ -144,8 +147,9 @@ def redrive(
 
     reader = TopicReader(sink_cluster(settings.sink, settings.source), settings.source.group)
     try:
-        done = answered_letters(reader, settings.sink.ledger, topic)
-        source = DeadLetterSource(reader, topic, done, wanted)
+        source = DeadLetterSource(
+            reader, topic, lambda: answered_letters(reader, settings.sink.ledger, topic), wanted
+        )
         opener, answerer = opener_of(settings)
         name = f"{settings.source.group}.redrive"
         pipeline = Pipeline(

@@ -17,8 +17,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from space2vec.schemas.errors import ConfigError, KafkaError
 from space2vec.schemas.settings import ClusterSettings, SourceSettings
+from space2vec.stream.group_offsets import committed_offsets
 from space2vec.stream.kafka_config import admin_properties, consumer_properties
-from space2vec.stream.kafka_source import KafkaSource, static_member
+from space2vec.stream.kafka_source import KafkaSource
 from space2vec.stream.protocols import Message, Partition
 
 
@@ -64,18 +65,16 @@ class SeatedSource(KafkaSource):
         The cluster to read, its topics, the group's name, and where to start.
     home : ClusterSettings
         The sink's cluster, where group and seats are.
-    member : str, optional
-        Name of a static member of the group.
     """
 
-    def __init__(self, settings: SourceSettings, home: ClusterSettings, member: str | None = None) -> None:
+    def __init__(self, settings: SourceSettings, home: ClusterSettings) -> None:
         if any(topic.startswith("^") for topic in settings.topics):
             raise ConfigError("a pattern of topics needs source and sink on one cluster: name the topics")
         super().__init__(settings)
         here = SourceSettings(
             **home.model_dump(include=set(ClusterSettings.model_fields)), group=settings.group
         )
-        self._member = self._open(consumer_properties(here) | static_member(member))
+        self._member = self._open(consumer_properties(here))
         self._topic_of: dict[str, str] = {}
 
     def _subscription(self) -> list[str]:
@@ -102,7 +101,7 @@ class SeatedSource(KafkaSource):
         return super()._consume(limit, timeout)
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        seats = consumer.committed(assigned, timeout=30.0)
+        seats = committed_offsets(consumer, assigned, 30.0)
         consumer.incremental_assign(assigned)
         consumer.pause(assigned)
         super()._on_assign(self._consumer, [self._of_seat(seat) for seat in seats])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Event
@@ -26,7 +27,8 @@ class WorkerStatus:
 
     ``finished`` are assigned partitions at their end with everything committed; ``unanswered`` are
     messages consumed and not yet committed; ``load`` is ``None`` until the pipeline runs. ``models`` look at
-    what comes next, and the bundles ``in_use`` also at what is under way.
+    what comes next, and the bundles ``in_use`` also at what is under way. ``still_s`` is how long ago its loop last
+    came round, in seconds.
     """
 
     pid: int
@@ -37,6 +39,7 @@ class WorkerStatus:
     load: Load | None = None
     models: tuple[tuple[str, bool, int], ...] = ()
     in_use: frozenset[str] = frozenset()
+    still_s: float = 0.0
 
 
 class StreamWorker:
@@ -50,8 +53,6 @@ class StreamWorker:
         Unique in the group, and the same for whoever replaces this worker after a crash.
     lineup : sequence of Served
         The models.
-    lasting : bool
-        Whether it may be a static member of the group: one that comes and goes with the lag leaves for good.
     level : int
         Of the lines that it logs, as in :mod:`logging`.
     """
@@ -61,20 +62,19 @@ class StreamWorker:
         settings: Settings,
         name: str,
         lineup: Sequence[Served],
-        lasting: bool = True,
         level: int = logging.INFO,
     ) -> None:
         configure_logs(level)
         self._settings = settings
         self._name = name
-        self._lasting = lasting
         self._lineup = lineup
         self._stop = Event()
         self._pipeline: Pipeline | None = None
+        self._began = time.monotonic()
 
     def run(self) -> WorkerStatus:
         """Work until :meth:`stop`; the final status."""
-        self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name, self._lasting)
+        self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name)
         self.serve(self._lineup)  # another one may have come meanwhile
         self._pipeline.run(self._stop)
         return self.status()
@@ -93,7 +93,7 @@ class StreamWorker:
         """How far it is."""
         roles = tuple(served.role for served in self._lineup)
         if self._pipeline is None:
-            return WorkerStatus(os.getpid(), models=roles)
+            return WorkerStatus(os.getpid(), models=roles, still_s=time.monotonic() - self._began)
         return WorkerStatus(
             os.getpid(),
             self._pipeline.counts,
@@ -103,6 +103,7 @@ class StreamWorker:
             self._pipeline.load,
             roles,
             self._pipeline.in_use,
+            self._pipeline.still_s,
         )
 
 

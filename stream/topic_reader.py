@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings
+from space2vec.stream.deadline import Deadline
 from space2vec.stream.kafka_config import admin_properties
 from space2vec.stream.protocols import Message, Partition
 
 _CALL_S = 30.0
+_OPEN_S = 120.0  # our transactions are ended by the broker after 60 s, which it looks for every 10 s
 
 Spans = Mapping[Partition, tuple[int, int]]
 """Per partition, the offsets to read from and up to."""
@@ -46,8 +50,10 @@ class TopicReader:
     """
 
     def __init__(self, cluster: ClusterSettings, group: str = "space2vec", *, strict: bool = False) -> None:
+        properties = admin_properties(cluster)
+        self._admin = AdminClient(properties)
         self._consumer = Consumer(
-            admin_properties(cluster)
+            properties
             | {
                 "group.id": group,
                 "enable.auto.commit": False,
@@ -81,6 +87,39 @@ class TopicReader:
             }
         except KafkaException as error:
             raise KafkaError(f"{topic}: {error.args[0].str()}") from error
+
+    def await_open(self, topics: Iterable[str]) -> None:
+        """Wait until every transaction that is open on these topics now has ended.
+
+        A commit is acknowledged before its marker stands in every partition (KIP-98), and until then read_committed
+        readers see a partition's end before the last messages that were committed.
+
+        Raises
+        ------
+        KafkaError
+            If one stays open for longer than the broker lets it, or the cluster cannot be reached.
+        """
+        for topic in topics:
+            written = self._written(list(self.spans(topic)))
+            deadline = Deadline(_OPEN_S)
+            while behind := [p for p, (_, end) in self.spans(topic).items() if end < written.get(p, 0)]:
+                if deadline.passed:
+                    raise KafkaError(f"{behind[0]}: a transaction has been open for {_OPEN_S:.0f} s")
+                time.sleep(0.1)
+
+    def _written(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """Where partitions end for readers that see open transactions too."""
+        asked = {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions}
+        if not asked:
+            return {}
+        try:
+            found = self._admin.list_offsets(asked, request_timeout=_CALL_S)
+            return {
+                Partition(tp.topic, tp.partition): future.result(2 * _CALL_S).offset
+                for tp, future in found.items()
+            }
+        except KafkaException as error:
+            raise KafkaError(f"ends of partitions: {error.args[0].str()}") from error
 
     def spans_between(self, topic: str, since_ms: int, until_ms: int) -> dict[Partition, tuple[int, int]]:
         """Give what of each partition was written at or after one time and before another, milliseconds since 1970.

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Seat:
-    """A place for a stream worker; whoever holds it carries its name."""
+    """A place for a stream worker; whoever holds it carries its name. Some are added as the lag asks for them."""
 
     name: str
-    lasting: bool = True
+    added: bool = False
     leaving: bool = False
     worker: Any = None
     running: Any = None
@@ -33,6 +33,7 @@ class Seat:
     restarts: int = 0
     free_at: float = 0.0
     heard: float = 0.0
+    still_s: float = 0.0
     models: tuple[tuple[str, bool, int], ...] = ()
     in_use: frozenset[str] | None = None  # until the worker has told
 
@@ -41,6 +42,7 @@ class Seat:
         self.counts, self.finished, self.unanswered = status.counts, status.finished, status.unanswered
         self.measures, self.load = status.measures, status.load
         self.models, self.in_use = status.models, status.in_use
+        self.still_s = status.still_s
 
     def end_worker(self) -> None:
         """End whoever holds it, and keep what was done."""

@@ -6,14 +6,14 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from space2vec.schemas.errors import KafkaError as BrokerError
 from space2vec.stream.broker_common import MESSAGE_MAX_BYTES
@@ -31,6 +31,7 @@ os.environ |= {
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 READ_DEADLINE_S = 60.0
+MARKER_S = 5.0
 
 # A busy machine is no failure of a property; a test that hangs has pytest's own time limit.
 hypothesis.settings.register_profile("space2vec", deadline=None)
@@ -38,6 +39,7 @@ hypothesis.settings.load_profile("space2vec")
 
 _broker_taken = pytest.StashKey[Broker]()
 _broker_passed_over = pytest.StashKey[list[str]]()
+_broker_of_others = pytest.StashKey[list[str]]()
 
 
 # -- which broker was it? ---------------------------------------------------------------------------------------
@@ -49,18 +51,36 @@ def pytest_report_header() -> str:
     return f"kafka: {wish}; started when a test first needs it"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def _broker_told(config: pytest.Config) -> list[str]:
+    """What this process found."""
     broker = config.stash.get(_broker_taken, None)
-    passed_over = config.stash.get(_broker_passed_over, [])
-    if broker is None and not passed_over:
-        return
-    terminalreporter.section("kafka broker")
-    for line in passed_over:
-        terminalreporter.line(f"passed over: {line}")
+    told = [f"passed over: {line}" for line in config.stash.get(_broker_passed_over, [])]
     if broker is not None:
-        terminalreporter.line(f"taken: {broker.kind} at {broker.bootstrap}")
+        told.append(f"taken: {broker.kind} at {broker.bootstrap}")
         if broker.cannot_prove:
-            terminalreporter.line(f"NOT proven by this run: {broker.cannot_prove}")
+            told.append(f"NOT proven by this run: {broker.cannot_prove}")
+    return told
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: tell the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["broker"] = _broker_told(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the one that reports: hear one of several processes."""
+    found = node.config.stash.setdefault(_broker_of_others, [])
+    found += getattr(node, "workeroutput", {}).get("broker", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    told = [*_broker_told(config), *config.stash.get(_broker_of_others, [])]
+    if told:
+        terminalreporter.section("kafka broker")
+    for line in dict.fromkeys(told):
+        terminalreporter.line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -192,8 +212,9 @@ class Topics:
     ) -> list[Message]:
         """Read a topic from its beginning to its end, and on until there are at least ``count`` messages.
 
-        What comes beyond ``count`` is given too, so that a test sees duplicates. Messages come by partition
-        and offset. Raises TimeoutError when fewer are there at the deadline.
+        What comes beyond ``count`` is given too, so that a test sees duplicates. A commit is acknowledged before
+        its marker is in every partition, so a partition that ends before what is written is given some seconds.
+        Messages come by partition and offset. Raises TimeoutError when fewer are there at the deadline.
         """
         consumer = Consumer(
             {
@@ -206,12 +227,19 @@ class Topics:
             }
         )
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        written = self._written(topic, partitions)
+        marked = time.monotonic() + MARKER_S
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         deadline = time.monotonic() + deadline_s
         messages: list[Message] = []
         at_end: set[int | None] = set()
+        early: dict[int | None, bool] = {}
         try:
-            while len(messages) < count or len(at_end) < len(partitions):
+            while (
+                len(messages) < count
+                or len(at_end) < len(partitions)
+                or (any(early.values()) and time.monotonic() < marked)
+            ):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{topic}: {len(messages)} of {count} messages in {deadline_s:g} s")
                 message = consumer.poll(0.2)
@@ -222,12 +250,19 @@ class Topics:
                     messages.append(message)
                     at_end.discard(message.partition())
                 elif error.code() == KafkaError._PARTITION_EOF:
+                    early[message.partition()] = message.offset() < written[message.partition()]
                     at_end.add(message.partition())
                 else:
                     raise AssertionError(f"{topic}: {error}")
         finally:
             consumer.close()
         return sorted(messages, key=lambda message: (message.partition(), message.offset()))
+
+    def _written(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Where partitions end for those who see open transactions too."""
+        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+        found = self._admin.list_offsets(asked, request_timeout=10)
+        return {tp.partition: future.result().offset for tp, future in found.items()}
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic made here, now."""

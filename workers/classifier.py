@@ -108,6 +108,8 @@ class Classifier:
 
     def __init__(self, bundle: bytes, device: str, settings: ModelSettings, nice: int = 0) -> None:
         give_way(nice)
+        # Blocking is right here: the event loop has nothing else to do yet.
+        os.environ.setdefault("RAY_WARN_BLOCKING_GET_INSIDE_ASYNC", "0")
         self._bundle: Bundle = ray.get(ray.cloudpickle.loads(bundle))
         self._gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
         self._backend = open_backend(self._bundle, device, settings.threads)

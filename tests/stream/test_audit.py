@@ -9,9 +9,11 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from space2vec.schemas.settings import ClusterSettings
 from space2vec.stream.app import run_application
 from space2vec.stream.audit import audit
 from space2vec.stream.protocols import Partition
+from space2vec.stream.topic_reader import TopicReader
 from trial import Outputs, assert_all_answered
 
 
@@ -19,6 +21,24 @@ from trial import Outputs, assert_all_answered
 def transactions(broker):
     if broker.kind == "embedded":
         pytest.skip(f"not provable on the embedded broker: {broker.cannot_prove}")
+
+
+@pytest.mark.usefixtures("transactions")
+def test_what_is_committed_is_awaited_where_its_marker_is_still_to_come(kafka) -> None:
+    topic = kafka.create_topic(partitions=1)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": kafka.group()})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"answer")
+    producer.flush(30)
+    reader = TopicReader(ClusterSettings(brokers=kafka.bootstrap))
+    assert reader.spans(topic) == {Partition(topic, 0): (0, 0)}
+    marked = threading.Timer(1.0, producer.commit_transaction, (30,))
+    marked.start()
+    reader.await_open([topic])
+    assert [message.value for message in reader.messages(reader.spans(topic))] == [b"answer"]
+    marked.join()
+    reader.close()
 
 
 @pytest.mark.timeout(240)

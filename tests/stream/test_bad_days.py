@@ -67,7 +67,10 @@ def test_a_topic_that_grows_partitions_is_read_whole(
     sent = make_alerts(ztf=60, seed=12)
     topic = kafka.create_topic(partitions=1, max_message_bytes=4 << 20)
     kafka.produce(topic, [s.packet for s in sent[:30]])
-    sink = {"brokers": kafka.bootstrap.replace("127.0.0.1", "localhost")} if clusters == 2 else {}
+    # Where the seats are, they too are looked at often.
+    often = {"topic.metadata.refresh.interval.ms": "2000"}
+    home = {"brokers": kafka.bootstrap.replace("127.0.0.1", "localhost"), "options": often}
+    sink = home if clusters == 2 else {}
     settings = settings_for(topic, stream={"until_eof": False}, sink=sink)
     if clusters == 2 and settings.one_cluster:
         pytest.skip("the broker is not on 127.0.0.1: it cannot stand for two")

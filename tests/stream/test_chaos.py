@@ -17,7 +17,7 @@ BENCH = Path(__file__).parents[2] / "bench" / "chaos.py"
 def test_a_small_storm(apache_jars: Path) -> None:
     arguments = ["--alerts", "600", "--kills", "4", "--seed", "5", "--topology", "two", "--json"]
     done = subprocess.run(
-        [sys.executable, str(BENCH), *arguments],
+        [sys.executable, str(BENCH), *arguments, "--settle", "120"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

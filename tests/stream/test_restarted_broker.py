@@ -11,8 +11,9 @@ from trial import Outputs, Run, assert_all_answered, await_that
 
 @pytest.mark.timeout(280)
 def test_the_stream_and_its_lag_go_on_after_the_broker_came_back(
-    apache_cluster, topics_at, ray_cluster, settings_for, make_alerts
+    apache_cluster, topics_at, ray_cluster, settings_for, make_alerts, monkeypatch
 ) -> None:
+    monkeypatch.setattr("space2vec.stream.lag._CALL_S", 3.0)  # how long it takes to see that a broker is away
     cluster = apache_cluster(brokers=1)
     kafka = topics_at(cluster.bootstrap)
     sent = make_alerts(ztf=90, seed=51)
