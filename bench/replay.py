@@ -6,8 +6,8 @@ begun again. Then both are compared, bit for bit; only the moments at which a re
 `rejected_at`) are left out where a format holds them. Kafka is Apache Kafka, one broker, fresh for either run.
 
 Beside it: alerts per CPU second of the live path, from Kafka to Kafka with the same pipeline and scorer in one process;
-the most memory held over archives from small to large; what a replay writes to disk; the processor that `--cores` leaves
-alone. CPU seconds are the process's own, start included.
+the most memory held over archives from small to large; what a replay writes to disk. CPU seconds are the process's own,
+start included. What a replay takes from a service beside it, bench/beside.py tells.
 
 Examples::
 
@@ -241,7 +241,7 @@ class Bench:
             raise RuntimeError(f"the live path did not get every packet: {told.said} {lived.said}")
         return self.cost(lived)
 
-    # ---- memory, disk, processor -----------------------------------------------------------------------------
+    # ---- memory, disk ---------------------------------------------------------------------------------------------
 
     def memory(self) -> dict[str, Any]:
         """Most memory held over small and large archives of small packets, in parts of the usual size."""
@@ -251,13 +251,7 @@ class Bench:
             write_night(path, made_night(count, 0.0, SMALL_SIDE))
             verb = self.verb(path, f"parquet:{self.folder / str(count)}")
             ended = self.ended(self.spawn([sys.executable, "-m", "space2vec.stream", *verb]))
-            told = self.cost(ended) | {"alerts": ended.summary()["alerts"]}
-            if count == SIZES[0]:
-                again = self.verb(path, f"parquet:{self.folder / 'share'}")
-                shared = [sys.executable, "-m", "space2vec.stream", *again, "--cores", "0.25"]
-                share = self.ended(self.spawn(shared))
-                told["cores_0.25"] = round(share.cpu_s / share.wall_s, 2)
-            held[str(count)] = told
+            held[str(count)] = self.cost(ended) | {"alerts": ended.summary()["alerts"]}
             path.unlink()
         return held
 
@@ -293,25 +287,27 @@ class Bench:
         return self.spawn([sys.executable, "-c", VERB, *self.verb(self.night, to), *more])
 
     def spawn(self, program: list[str]) -> subprocess.Popen[bytes]:
-        out = (self.folder / "said").open("wb")
-        with out:
-            return subprocess.Popen(program, env=self.env, stdout=out, stderr=subprocess.PIPE)
+        with (self.folder / "said").open("wb") as out, (self.folder / "errors").open("wb") as errors:
+            return subprocess.Popen(program, env=self.env, stdout=out, stderr=errors)
 
     def ended(self, process: subprocess.Popen[bytes]) -> Ended:
-        began = time.monotonic()
-        assert process.stderr is not None
-        errors = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)
+        began, peak = time.monotonic(), 0.0
+        while not (waited := os.wait4(process.pid, os.WNOHANG))[0]:
+            peak = peak_mib(process.pid) or peak
+            time.sleep(0.05)
+        _, status, used = waited
         process.returncode = os.waitstatus_to_exitcode(status)
         said = (self.folder / "said").read_text()
         if process.returncode:
-            raise RuntimeError(f"{process.args}: {process.returncode}\n{said}{errors.decode()}")
+            raise RuntimeError(
+                f"{process.args}: {process.returncode}\n{said}{(self.folder / 'errors').read_text()}"
+            )
         return Ended(
             process.returncode,
             said,
             used.ru_utime + used.ru_stime,
             time.monotonic() - began,
-            used.ru_maxrss / 1024,
+            peak,
             used.ru_oublock / 2048,
         )
 
@@ -353,8 +349,14 @@ def kill(process: subprocess.Popen[bytes]) -> bool:
     there = process.poll() is None
     if there:
         os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     return there
+
+
+def peak_mib(process: int) -> float | None:
+    """Most memory that a process has held, as the kernel has it; what wait4 tells begins with what we hold ourselves."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024 if "VmHWM" in status else None
 
 
 def reach(reader: TopicReader) -> int:

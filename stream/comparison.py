@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -37,6 +37,11 @@ class Change:
     before: float = field(compare=False)
     after: float = field(compare=False)
     alert: Alert = field(compare=False, repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as ``space2vec model compare`` writes it."""
+        told = {name: getattr(self.alert, name) for name in ("survey", "alert_id", "object_id")}
+        return told | {"before": self.before, "after": self.after}
 
 
 class BundleScorer:
@@ -98,8 +103,8 @@ class Comparison:
     total: float = 0.0
     largest: list[Change] = field(default_factory=list, repr=False)
 
-    def add(self, alerts: Sequence[Alert], logits: NDArray[np.float32]) -> None:
-        """Count some alerts, by their logits ``(2, N)`` from the two bundles."""
+    def add(self, alerts: Sequence[Alert], logits: NDArray[np.float32]) -> list[Change]:
+        """Count some alerts, by their logits ``(2, N)`` from the two bundles; those that crossed are given back."""
         self.rejected += np.isnan(logits).sum(1)
         both = ~np.isnan(logits).any(0)
         scores = 1 / (1 + np.exp(-logits[:, both].astype(np.float64)))
@@ -110,13 +115,18 @@ class Comparison:
         change = (logits[1] - logits[0])[both].astype(np.float64)
         self.squares += float((change**2).sum())
         self.total += float(change.sum())
-        indices = np.flatnonzero(both).tolist()
+        numbers = np.flatnonzero(both).tolist()
+
+        def changed(place: int) -> Change:
+            number, (before, after) = numbers[place], scores[:, place].tolist()
+            return Change(abs(float(change[place])), self.alerts + number, before, after, alerts[number])
+
         for place in np.argsort(-np.abs(change), kind="stable")[:SHOWN].tolist():
-            index = indices[place]
-            before, after = scores[:, place].tolist()
-            much = Change(abs(float(change[place])), self.alerts + index, before, after, alerts[index])
+            much = changed(place)
             (heapq.heappush if len(self.largest) < SHOWN else heapq.heappushpop)(self.largest, much)
+        crossed = [changed(place) for place in np.flatnonzero(above[0] != above[1]).tolist()]
         self.alerts += len(alerts)
+        return crossed
 
     @property
     def scored(self) -> int:
@@ -137,29 +147,24 @@ class Comparison:
             "rms_logit_change": (self.squares / scored) ** 0.5,
             "bin_edges": np.linspace(0, 1, BINS + 1).round(3).tolist(),
             "histograms": self.histograms.tolist(),
-            "largest": [
-                {
-                    "survey": change.alert.survey,
-                    "alert_id": change.alert.alert_id,
-                    "object_id": change.alert.object_id,
-                    "before": change.before,
-                    "after": change.after,
-                }
-                for change in sorted(self.largest, reverse=True)
-            ],
+            "largest": [change.as_json() for change in sorted(self.largest, reverse=True)],
         }
 
-    def sheet(self) -> Image.Image:
-        """Draw the alerts that changed most."""
+    def sheet(self, first: str, second: str) -> Image.Image:
+        """Draw the alerts that changed most, under the bundles' names."""
         cards = [
             Card(f"{c.before:.3f} -> {c.after:.3f}\n{c.alert.object_id or c.alert.alert_id}", c.alert.stamps)
             for c in sorted(self.largest, reverse=True)
         ]
-        return contact_sheet([(f"Largest changes of {self.scored} alerts", cards)])
+        return contact_sheet([(f"{first} -> {second}: largest changes of {self.scored} alerts", cards)])
 
 
 def compare(
-    alerts: Iterable[Alert], first: BundleScorer, second: BundleScorer, threshold: float
+    alerts: Iterable[Alert],
+    first: BundleScorer,
+    second: BundleScorer,
+    threshold: float,
+    crossed: Callable[[Change], object] = lambda _: None,
 ) -> Comparison:
     """Score alerts by two bundles and count how they differ.
 
@@ -171,9 +176,12 @@ def compare(
         The bundles.
     threshold : float
         Score from which on an alert counts as real.
+    crossed : callable
+        Told of every alert that is real for one bundle only.
     """
     comparison = Comparison(threshold)
     stream = iter(alerts)
     while batch := list(islice(stream, _BATCH)):
-        comparison.add(batch, np.stack([first.logits(batch), second.logits(batch)]))
+        for change in comparison.add(batch, np.stack([first.logits(batch), second.logits(batch)])):
+            crossed(change)
     return comparison

@@ -19,6 +19,9 @@ from space2vec.schemas.times import DAY_S
 BEHIND_S: Final = 5.0
 """Behind by more than this, a pace is said not to be kept."""
 
+_SAVED_S: Final = 1.0
+"""How long a share of the processor that was not used can still be had."""
+
 Clock = Callable[[], float]
 
 
@@ -132,6 +135,8 @@ class OwnTimes:
 class CpuShare:
     """No more of the processor than a share: what a replay may take beside a running service.
 
+    What it left unused, it does not take later: above a second's worth, that is gone.
+
     Parameters
     ----------
     cores : float
@@ -146,14 +151,15 @@ class CpuShare:
         self, cores: float, clock: Clock = time.monotonic, cpu_clock: Clock = time.process_time
     ) -> None:
         self._cores, self._clock, self._cpu_clock = cores, clock, cpu_clock
-        self._began: tuple[float, float] | None = None
+        self._used = cpu_clock()
+        self._paid_until = clock()  # moment at which the share comes to what was used
 
     def wait(self, packet: bytes) -> float:
         """Seconds until what was used is within the share."""
         now, used = self._clock(), self._cpu_clock()
-        if self._began is None:
-            self._began = now, used
-        return max(0.0, (used - self._began[1]) / self._cores - (now - self._began[0]))
+        self._paid_until = max(self._paid_until, now - _SAVED_S) + (used - self._used) / self._cores
+        self._used = used
+        return max(0.0, self._paid_until - now)
 
     def passed(self) -> None:
         """Nothing to note: the clocks tell."""

@@ -6,14 +6,16 @@ one folder. Everything is reached through fsspec, so a path may as well be ``s3:
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Self, cast
 
 import fsspec
 
-from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.errors import ConfigError, Space2vecError
 from space2vec.stream.archives import ARCHIVE_SUFFIXES, PACKET_SUFFIXES
 
 TABLE_SUFFIX: Final = ".parquet"
@@ -77,7 +79,40 @@ class Archive:
         OSError
             If it cannot be read.
         """
-        return cast("IO[bytes]", fsspec.filesystem(self.protocol).open(file.path, "rb"))
+        with _storage_failing():
+            stored = fsspec.filesystem(self.protocol).open(file.path, "rb")
+        return cast("IO[bytes]", stored if self.protocol == "file" else _Remote(stored))
+
+
+class _Remote:
+    """A file somewhere else, whose failures are those of a file here."""
+
+    def __init__(self, stored: Any) -> None:
+        self._stored = stored
+
+    def read(self, size: int = -1) -> bytes:
+        with _storage_failing():
+            return cast("bytes", self._stored.read(size))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stored.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stored, name)
+
+
+@contextmanager
+def _storage_failing() -> Iterator[None]:
+    """Make an OSError of what a storage's client raises: some have errors that are none (aiohttp, botocore)."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
 
 
 def find_archives(arguments: Sequence[str]) -> list[Archive]:
@@ -98,7 +133,9 @@ def find_archives(arguments: Sequence[str]) -> list[Archive]:
         try:
             for archive in _resolved(argument):
                 found.setdefault((archive.name, archive.digest), archive)
-        except (OSError, ImportError, ValueError) as error:
+        except Space2vecError:
+            raise
+        except Exception as error:  # each storage's client has errors of its own
             raise ConfigError(f"{argument}: {error}") from error
     return list(found.values())
 
@@ -131,7 +168,7 @@ def verify(archive: Archive, sums: str) -> None:
             listed = {
                 name.lstrip("*"): md5 for md5, name in (line.split(None, 1) for line in lines if line.strip())
             }
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each storage's client has errors of its own
         raise ConfigError(f"{sums}: not a list of MD5 sums: {error}") from error
     listed = {name.strip().rsplit("/", 1)[-1]: md5.lower() for name, md5 in listed.items()}
     for file in archive.files:
@@ -175,7 +212,7 @@ def _size(storage: Any, path: str) -> int:
 
 def _edges(storage: Any, file: StoredFile) -> str:
     digest = hashlib.sha256(f"{file.size}\n".encode())
-    with storage.open(file.path, "rb") as stored:
+    with storage.open(file.path, "rb", block_size=_EDGE_BYTES) as stored:  # s3fs would fetch 50 MiB
         digest.update(stored.read(_EDGE_BYTES))
         stored.seek(max(0, file.size - _EDGE_BYTES))
         digest.update(stored.read(_EDGE_BYTES))

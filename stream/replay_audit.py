@@ -6,6 +6,7 @@ answered: every number below where its ledger or manifest stands, once.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import re
@@ -38,16 +39,20 @@ def audit_replay(settings: Settings, to: str) -> list[Account]:
     Raises
     ------
     ConfigError
-        If it is none of these.
+        If it is none of these, or nothing has been replayed there.
     KafkaError
         If the cluster cannot be reached.
     """
     kind, _, name = to.partition(":")
     if kind == "kafka" and name:
-        return _audit_topic(settings, name)
-    if kind in ("parquet", "avro") and Path(name).is_dir():
-        return [_audit_manifest(Path(name), manifest) for manifest in read_manifests(Path(name))]
-    raise ConfigError(f"--replay {to}: expected kafka:TOPIC, or parquet:DIR or avro:DIR that is there")
+        accounts = _audit_topic(settings, name)
+    elif kind in ("parquet", "avro") and Path(name).is_dir():
+        accounts = [_audit_manifest(Path(name), manifest) for manifest in read_manifests(Path(name))]
+    else:
+        raise ConfigError(f"--replay {to}: expected kafka:TOPIC, or parquet:DIR or avro:DIR that is there")
+    if not accounts:
+        raise ConfigError(f"--replay {to}: nothing has been replayed there")
+    return accounts
 
 
 def _audit_topic(settings: Settings, topic: str) -> list[Account]:
@@ -104,8 +109,23 @@ def _audit_manifest(folder: Path, manifest: Manifest) -> Account:
             account.findings.append(Finding(part.first, part.end - 1, 0, 1))
             account.missing += there
         expected = part.end
+    for first, end in sorted(_uncounted(folder, manifest)):
+        if (
+            first < manifest.next
+        ):  # what is beyond, a stopped replay left: it is written again, and counts then
+            account.findings.append(Finding(first, end - 1, 2, 1))
+            account.doubled += end - first
     account.messages = manifest.next
     return account
+
+
+def _uncounted(folder: Path, manifest: Manifest) -> set[tuple[int, int]]:
+    """Find which ranges of packets there are part files of that no part has: whoever reads the folder reads them too."""
+    named = {folder / name for part in manifest.parts for name in part.files}
+    shard = glob.escape(f"{manifest.archive}@{manifest.digest[:12]}")
+    found = [path for path in folder.rglob(f"{shard}-*-*") if path not in named]
+    ranges = [path.stem.rsplit("-", 2)[1:] for path in found]
+    return {(int(first), int(end)) for first, end in ranges}
 
 
 def _sound(path: Path, sha256: str) -> bool:

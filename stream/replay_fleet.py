@@ -7,12 +7,9 @@ than can be scored. A worker that dies leaves its archive where it was; another 
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
@@ -27,6 +24,7 @@ from space2vec.stream.replay import Progress, Replay, replay_archive
 from space2vec.stream.replay_archives import Archive
 from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import Bundle, load_bundle
+from space2vec.workers.niceness import give_way
 
 log = structlog.get_logger()
 
@@ -78,20 +76,9 @@ def replay_on_ray(replay: Replay, archives: Sequence[Archive], stop: Event, tell
         from space2vec.workers.classifier import start_classifiers
 
         settings = replay.settings
-        classifiers = start_classifiers(
-            load_bundle(settings.model.bundle), settings.ray.classifiers, settings
-        )
-        for classifier in classifiers:
-            classifier.__ray_call__.remote(lambda _, nice=replay.nice: give_way(nice))
+        bundle = load_bundle(settings.model.bundle)
+        classifiers = start_classifiers(bundle, settings.ray.classifiers, settings, replay.nice)
         return _Fleet(replay, archives, classifiers, tell).run(stop)
-
-
-def give_way(nice: int) -> None:
-    """Lower this process's priority, all its threads with it, as nice(1) does; never raise it again."""
-    for thread in Path("/proc/self/task").iterdir() if nice else ():
-        with suppress(ProcessLookupError):  # it has just ended
-            now = os.getpriority(os.PRIO_PROCESS, int(thread.name))
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), max(nice, now))
 
 
 class ReplayWorker:

@@ -82,7 +82,9 @@ def read_manifests(folder: Path) -> list[Manifest]:
 
 def forget_manifest(folder: Path, shard: str) -> None:
     """Let the archive begin anew; part files are replaced as their like is written again."""
-    _path(folder, shard).unlink(missing_ok=True)
+    path = _path(folder, shard)
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> dict[str, str]:
@@ -93,19 +95,15 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place in one step, on disk before it has its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Put a file in place in one step, on disk before it has its name, and then that too."""
+    _make(path.parent)
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -118,13 +116,30 @@ def locked(folder: Path, shard: str) -> Iterator[None]:
         If there is another.
     """
     path = _path(folder, shard).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"{folder}: another replay is writing {shard} here") from None
         yield
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, and have their names on disk."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in new:
+        _sync(each.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Have a folder's entries on disk."""
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _path(folder: Path, shard: str) -> Path:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -64,7 +65,7 @@ def reporting(archives: Sequence[Archive]) -> Iterator[Tell]:
             def show(progress: Progress) -> None:
                 together.note(progress)
                 now = together.now()
-                left = "" if now["left_s"] is None else f", {now['left_s']} s left"
+                left = "" if now["left_s"] is None else f", {timedelta(seconds=now['left_s'])} left"
                 status.update(
                     f"{now['percent']} % read, {now['alerts']} alerts, {now['rejected']} rejected, "
                     f"{now['rate']}/s{left}"
@@ -148,6 +149,8 @@ def told(summary: dict[str, Any]) -> str:
         )
         lines.append(f"{each['archive']}: {each['messages']} packets, {state}")
         lines += [f"  {fault}" for fault in each["faults"]]
+    if (untouched := summary["archives"] - len(summary["each"])) > 0:
+        lines.append(f"{untouched} more not begun: run again")
     why = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
     lines.append(
         f"{summary['alerts']} alerts: {summary['scored']} scored, {summary['degraded']} degraded, "

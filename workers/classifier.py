@@ -22,6 +22,7 @@ from space2vec.workers.batcher import Batcher
 from space2vec.workers.bundle import Bundle, check_golden
 from space2vec.workers.histogram import Histogram
 from space2vec.workers.manifest import GRAPH
+from space2vec.workers.niceness import give_way
 from space2vec.workers.scores import Scores
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class Classifier:
         Where to run.
     settings : ModelSettings
         Batching and threads.
+    nice : int
+        By how much it gives way to other processes; a restart too.
 
     Raises
     ------
@@ -103,7 +106,8 @@ class Classifier:
         If the bundle is wrong, the device is not there, or the golden vectors come out differently.
     """
 
-    def __init__(self, bundle: bytes, device: str, settings: ModelSettings) -> None:
+    def __init__(self, bundle: bytes, device: str, settings: ModelSettings, nice: int = 0) -> None:
+        give_way(nice)
         # Blocking is right here: the event loop has nothing else to do yet.
         os.environ.setdefault("RAY_WARN_BLOCKING_GET_INSIDE_ASYNC", "0")
         self._bundle: Bundle = ray.get(ray.cloudpickle.loads(bundle))
@@ -180,7 +184,7 @@ class Classifier:
 
 
 def start_classifiers(
-    bundle: Bundle, count: int, settings: Settings, timeout_s: float = START_TIMEOUT_S
+    bundle: Bundle, count: int, settings: Settings, nice: int = 0, timeout_s: float = START_TIMEOUT_S
 ) -> list[Any]:
     """Start classifiers in the Ray that this process has joined, and wait until all of them serve.
 
@@ -198,6 +202,8 @@ def start_classifiers(
         ``model`` and ``ray``. With ``gpus_per_classifier`` above 0, each is pinned to its GPU or share of one, and must
         run there unless ``device`` says ``cpu``; without, all run on the CPU, as those of a bundle without weights
         always do.
+    nice : int
+        By how much they give way to other processes.
     timeout_s : float
         For all to be ready.
 
@@ -218,7 +224,7 @@ def start_classifiers(
     # Ray starts one again from its arguments, but drops an argument of this size when nobody refers to it any more.
     # What it has pickled a reference to, it keeps as long as this process lives.
     held = ray.cloudpickle.dumps(ray.put(bundle.held()))
-    classifiers = [actor.remote(held, device, settings.model) for _ in range(count)]
+    classifiers = [actor.remote(held, device, settings.model, nice) for _ in range(count)]
     try:
         for readiness in ray.get(
             [classifier.ready.remote() for classifier in classifiers], timeout=timeout_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -125,6 +126,7 @@ def compare(
     *,
     threshold: float = 0.5,
     sheet: Path | None = None,
+    crossed: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     since: datetime | None = None,
     until: datetime | None = None,
@@ -145,6 +147,8 @@ def compare(
         Operating point: the score from which on an alert counts as real.
     sheet
         PNG of the alerts whose score changed most.
+    crossed
+        JSON lines: every alert that is real for one bundle only.
     device
         Where to score.
     since
@@ -166,6 +170,9 @@ def compare(
     from space2vec.stream.replay_topics import find_sources
     from space2vec.workers.bundle import load_bundle
 
+    for path in (sheet, crossed):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{path}: no such folder")
     sections = {
         "source": (kafka or KafkaFlags()).overrides(),
         "schemas": (packets or PacketFlags()).overrides(),
@@ -180,19 +187,25 @@ def compare(
     before, after = (
         BundleScorer(load_bundle(name), device, settings.model.threads) for name in (first, second)
     )
-    with reporting(archives) as tell:
-        alerts = _alerts(archives, settings, reader, tell)
-        compared = put_side_by_side(alerts, before, after, threshold)
-    if sheet is not None:
-        compared.sheet().save(sheet)
+    with reporting(archives) as tell, (crossed or Path(os.devnull)).open("w") as lines:
+        compared = put_side_by_side(
+            _alerts(archives, settings, reader, tell),
+            before,
+            after,
+            threshold,
+            lambda change: lines.write(json.dumps(change.as_json()) + "\n"),
+        )
     bundles = [
         {"model": s.bundle.manifest.name, "version": s.bundle.manifest.version, "sha256": s.bundle.sha256}
         for s in (before, after)
     ]
+    names = [f"{bundle['model']} {bundle['version']} ({bundle['sha256'][:8]})" for bundle in bundles]
+    if sheet is not None:
+        compared.sheet(*names).save(sheet, "PNG")
     if json_:
         sys.stdout.write(json.dumps({"bundles": bundles} | compared.as_json()) + "\n")
     else:
-        sys.stdout.write(_side_by_side(compared, bundles))
+        sys.stdout.write(_side_by_side(compared, names))
 
 
 def _alerts(
@@ -214,9 +227,8 @@ def _alerts(
         sys.stderr.writelines(f"{fault}\n" for fault in stored.faults)
 
 
-def _side_by_side(compared: Comparison, bundles: Sequence[dict[str, str]]) -> str:
+def _side_by_side(compared: Comparison, names: Sequence[str]) -> str:
     told: dict[str, Any] = compared.as_json()
-    names = [f"{bundle['model']} {bundle['version']} ({bundle['sha256'][:8]})" for bundle in bundles]
     lines = [f"{'score':<12}{names[0]:>28}{names[1]:>28}"]
     edges = told["bin_edges"]
     for low, high, *counts in zip(edges[:-1], edges[1:], *told["histograms"], strict=True):

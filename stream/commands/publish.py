@@ -13,7 +13,7 @@ from cyclopts.types import PositiveFloat
 from space2vec.schemas.errors import ConfigError
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, PacketFlags
 from space2vec.stream.commands.run import draining_on_signals
-from space2vec.stream.exit_codes import FAILED, OK
+from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED
 
 EXAMPLES: Final = """\
 Examples:
@@ -97,4 +97,8 @@ def publish(
         )
         if done.behind_s >= 1:
             sys.stderr.write(f"the pace was not kept: up to {told['behind_s']} s behind\n")
-    return FAILED if done.faults else OK
+        if stop.is_set():
+            sys.stderr.write("stopped before the end\n")
+    if done.faults:
+        return FAILED
+    return UNFINISHED if stop.is_set() else OK

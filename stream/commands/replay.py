@@ -113,10 +113,11 @@ def replay(
     from space2vec.stream.pacing import Pacing
     from space2vec.stream.replay import Replay
     from space2vec.stream.replay_archives import verify as hold_against
-    from space2vec.stream.replay_fleet import give_way, replay_here, replay_on_ray
+    from space2vec.stream.replay_fleet import replay_here, replay_on_ray
     from space2vec.stream.replay_kafka import apart
     from space2vec.stream.replay_report import reporting, summary, told
     from space2vec.stream.replay_topics import find_sources
+    from space2vec.workers.niceness import give_way
 
     if sum(given is not None for given in (rate, speed, cores)) > 1:
         raise ConfigError("--rate, --speed and --cores: take one")

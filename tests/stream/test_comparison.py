@@ -13,7 +13,7 @@ from PIL import Image
 from space2vec.schemas.reader import PacketReader
 from space2vec.stream.cli import run_command
 from space2vec.stream.comparison import SHOWN, Comparison
-from space2vec.stream.exit_codes import MODEL, OK
+from space2vec.stream.exit_codes import MODEL, OK, USAGE
 from space2vec.workers.bundle import load_bundle
 
 Capture = pytest.CaptureFixture[str]
@@ -43,13 +43,14 @@ def night(tmp_path: Path, make_alerts) -> Path:
 def test_what_differs_is_told_and_shown(hotter: Path, night: Path, tmp_path: Path, capsys: Capture) -> None:
     assert run_command(["score", str(night), "--json"]) == OK
     verdicts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    scores = np.array([v["score"] for v in verdicts if v["score"] is not None])
+    scored = [v for v in verdicts if v["score"] is not None]
+    scores = np.array([v["score"] for v in scored])
     logits = np.log(scores / (1 - scores))
     cooler = 1 / (1 + np.exp(-logits / HOTTER))
     point = float((scores.max() + cooler.max()) / 2)
-    sheet = tmp_path / "changes.png"
+    sheet, crossed = tmp_path / "changes.png", tmp_path / "crossed.jsonl"
     arguments = ["model", "compare", "core", str(hotter), str(night), "--threshold", str(point)]
-    assert run_command([*arguments, "--sheet", str(sheet), "--json"]) == OK
+    assert run_command([*arguments, "--sheet", str(sheet), "--crossed", str(crossed), "--json"]) == OK
     told = json.loads(capsys.readouterr().out)
     assert [bundle["model"] for bundle in told["bundles"]] == ["core", "hotter"]
     assert (told["alerts"], told["scored_by_both"], told["rejected"]) == (40, 40, [0, 0])
@@ -57,6 +58,11 @@ def test_what_differs_is_told_and_shown(hotter: Path, night: Path, tmp_path: Pat
     assert told["histograms"][1] == np.histogram(cooler, 20, (0, 1))[0].tolist()
     assert told["rose_above"] == 0
     assert told["fell_below"] == (scores >= point).sum() - (cooler >= point).sum() > 0
+    fell = {v["alert_id"] for v, after in zip(scored, cooler, strict=True) if v["score"] >= point > after}
+    lines = [json.loads(line) for line in crossed.read_text().splitlines()]
+    assert {line["alert_id"] for line in lines} == fell
+    assert len(lines) == len(fell) == told["fell_below"]
+    assert all(line["before"] >= point > line["after"] for line in lines)
     assert told["mean_logit_change"] == pytest.approx((logits / HOTTER - logits).mean(), rel=1e-3)
     largest = told["largest"]
     assert len(largest) == SHOWN
@@ -85,6 +91,14 @@ def test_a_bundle_is_no_different_from_itself(night: Path, capsys: Capture) -> N
 def test_a_bundle_that_is_not_there(night: Path, capsys: Capture) -> None:
     assert run_command(["model", "compare", "core", "nosuch", str(night)]) == MODEL
     assert "nosuch" in capsys.readouterr().err
+
+
+def test_a_sheet_that_has_nowhere_to_go_is_told_before_the_night_is_scored(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    sheet = str(tmp_path / "nosuch" / "changes.png")
+    assert run_command(["model", "compare", "core", "core", str(tmp_path), "--sheet", sheet]) == USAGE
+    assert "nosuch/changes.png: no such folder" in capsys.readouterr().err
 
 
 def test_the_largest_changes_are_kept_over_many_batches(make_alerts) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from space2vec.schemas.times import DAY_S
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import FAILED, OK, USAGE
+from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED, USAGE
 from space2vec.training.packets import ztf_packet
 from trial import tar_of
 
@@ -49,6 +52,29 @@ def test_gaps_are_kept_by_the_factor(kafka, tmp_path: Path, capsys: Capture) -> 
     assert stamps[1] - stamps[0] >= 0.9
     assert stamps[2] - stamps[1] >= 0.9
     assert json.loads(capsys.readouterr().out)["seconds"] >= 1.9
+
+
+def test_stopped_it_says_that_there_was_more(kafka, make_alerts, tmp_path: Path) -> None:
+    packets = {f"{number}.avro": s.packet for number, s in enumerate(make_alerts(ztf=30))}
+    path, topic = tar_of(tmp_path / "n.tar.gz", packets), kafka.create_topic(1)
+    program = [
+        sys.executable,
+        "-m",
+        "space2vec.stream",
+        "publish",
+        str(path),
+        "--to",
+        topic,
+        "-b",
+        kafka.bootstrap,
+    ]
+    with subprocess.Popen([*program, "--rate", "1"], stderr=subprocess.PIPE, text=True) as process:
+        kafka.read(topic, 1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert "stopped before the end" in said
+    assert process.returncode == UNFINISHED
+    assert f"{len(kafka.read(topic))} packets" in said
 
 
 def test_what_cannot_be_read_is_said(kafka, make_alerts, tmp_path: Path, capsys: Capture) -> None:

@@ -217,6 +217,36 @@ def test_a_power_cut_at_any_write_changes_nothing(
     assert {name: content for name, content in files_of(out).items() if ".draft" not in name} == calm
 
 
+def test_every_name_is_on_disk_before_the_manifest_tells_of_it(
+    night: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is synced holds its entries for good; one that a part is in must itself be an entry of such a one."""
+    out, fsync = tmp_path / "new" / "out", os.fsync
+    durable: set[Path] = set()
+
+    def syncing(file: int) -> None:
+        fsync(file)
+        synced = Path(f"/proc/self/fd/{file}").readlink()
+        durable.update(synced.iterdir() if synced.is_dir() else [synced.with_suffix("")])
+
+    save = replay_manifest.Manifest.save
+    saved: list[int] = []
+
+    def checked(manifest: Any, folder: Path, shard: str) -> None:
+        named = {folder / name for part in manifest.parts for name in part.files}
+        above = {each for path in named for each in path.parents if tmp_path in each.parents}
+        assert named | above <= durable
+        save(manifest, folder, shard)
+        assert {folder / "manifests", folder / "manifests" / f"{shard}.json"} <= durable
+        saved.append(len(named))
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(replay_manifest.Manifest, "save", checked)
+    replayed(night, f"parquet:{out}")
+    assert saved
+    assert saved[-1] >= 5
+
+
 def test_stopped_and_begun_again_until_it_is_done(night: Archive, tmp_path: Path) -> None:
     replayed(night, f"parquet:{tmp_path / 'calm'}")
     to, calls = f"parquet:{tmp_path / 'out'}", 0
@@ -284,6 +314,23 @@ def test_an_audit_finds_a_part_that_is_gone_or_changed(night: Archive, tmp_path:
     assert not account.balanced
     assert [(f.first, f.last) for f in account.findings] == [(0, 31), (32, 63)]
     assert account.missing == 64
+
+
+def test_an_audit_finds_files_that_no_manifest_names(night: Archive, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    replayed(night, f"parquet:{out}")
+    part = next((out / "alerts").rglob("*-000000032-000000064.parquet"))
+    part.with_name(part.name.replace("000000064", "000000050")).write_bytes(part.read_bytes())
+    (account,) = audit_replay(Settings(), f"parquet:{out}")
+    assert not account.balanced
+    assert [(f.first, f.last) for f in account.findings] == [(32, 49)]
+    assert "doubled" in str(account.findings[0])
+    assert account.doubled == 18
+
+
+def test_nothing_is_not_balanced(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing has been replayed there"):
+        audit_replay(Settings(), f"parquet:{tmp_path}")
 
 
 def test_many_rejected_packets_end_a_part_early(

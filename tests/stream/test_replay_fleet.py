@@ -85,7 +85,7 @@ def test_a_share_of_the_processor_is_for_one_process(nights, tmp_path: Path, cap
 
 def test_giving_way_lowers_every_thread_and_is_never_taken_back() -> None:
     program = (
-        "import os, threading; from space2vec.stream.replay_fleet import give_way\n"
+        "import os, threading; from space2vec.workers.niceness import give_way\n"
         "at, go = threading.Barrier(2), threading.Event()\n"
         "thread = threading.Thread(target=lambda: (at.wait(), go.wait())); thread.start(); at.wait()\n"
         "before = os.getpriority(os.PRIO_PROCESS, 0)\n"

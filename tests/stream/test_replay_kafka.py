@@ -22,7 +22,7 @@ from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings, Settings
 from space2vec.stream.app import run_application
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import FAILED, OK
+from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.replay_audit import audit_replay
 from space2vec.stream.replay_kafka import LEDGER, AnswersFirst
 from space2vec.stream.replay_source import PROVENANCE
@@ -151,6 +151,7 @@ def test_an_audit_finds_what_is_missing(kafka, command, capsys: Capture) -> None
     kafka.produce(LEDGER, [json.dumps(line | {"first": 320, "next": 330, "messages": 10}).encode()])
     assert run_command(["audit", "--replay", f"kafka:{topic}", "-b", kafka.bootstrap]) == FAILED
     assert "offsets 320-329 missing: 0 of 1 answered" in capsys.readouterr().out
+    assert run_command(["audit", "--replay", f"kafka:not-{topic}", "-b", kafka.bootstrap]) == USAGE
 
 
 def test_without_transactions_the_ledger_waits_for_the_answers() -> None:

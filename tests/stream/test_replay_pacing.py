@@ -81,6 +81,19 @@ def test_a_share_of_the_processor() -> None:
     assert used / passed == pytest.approx(0.25, abs=0.01)
 
 
+def test_a_share_that_was_not_used_is_not_made_up_for() -> None:
+    clock, cpu = Clock(), Clock()
+    pace = CpuShare(0.25, clock, cpu)
+    clock.now += 100  # storage was slow: nothing was done
+    burst = 0
+    while pace.wait(b"") == 0:
+        pace.passed()
+        cpu.now += 0.01
+        clock.now += 0.01
+        burst += 1
+    assert burst * 0.01 == pytest.approx(0.25 / 0.75, abs=0.02)  # a second's share, and what came meanwhile
+
+
 def test_an_alert_s_own_time_is_found(make_alerts) -> None:
     pace = Pacing(speed=10.0).pace(PacketReader())
     assert isinstance(pace, OwnTimes)

@@ -28,7 +28,7 @@ from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings
 from space2vec.stream import replay_archives
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import OK, USAGE
+from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.replay_archives import Archive, find_archives
 from space2vec.stream.replay_members import ArchiveReader
 from space2vec.stream.replay_rows import avro_schema
@@ -176,31 +176,75 @@ def test_every_schema_version_and_framing_in_one_archive(tmp_path: Path, capsys:
 # -- URLs --------------------------------------------------------------------------------------------------------
 
 
+class Web(http.server.ThreadingHTTPServer):
+    """A web server over a folder, that may give up in the middle of an answer."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.asked = 0
+        self.whole: int | None = None
+        """How many answers there are before one is cut off; none: all are whole."""
+
+    def handle_error(self, *_: object) -> None:
+        """A reader that has read enough goes away."""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    server: Web
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        self.server.asked += 1
+        if self.server.whole is not None and self.server.asked > self.server.whole:
+            outputfile.write(source.read(50_000))
+            self.close_connection = True
+        else:
+            super().copyfile(source, outputfile)
+
+
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    """A web server over a folder; gives its URL."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
+def web(tmp_path: Path) -> Iterator[Web]:
     folder = tmp_path / "web"
     folder.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server = Web(folder)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_an_archive_is_read_over_the_web(web: str, tmp_path: Path, make_alerts, capsys: Capture) -> None:
+def test_an_archive_is_read_over_the_web(web: Web, tmp_path: Path, make_alerts, capsys: Capture) -> None:
     sent = make_alerts(ztf=20)
     tar_of(tmp_path / "web/n.tar.gz", {f"{i}.avro": s.packet for i, s in enumerate(sent)})
-    told = replayed(capsys, f"{web}/n.tar.gz", "--to", f"parquet:{tmp_path / 'out'}")
+    told = replayed(capsys, f"{web.url}/n.tar.gz", "--to", f"parquet:{tmp_path / 'out'}")
     assert (told["alerts"], told["done"]) == (20, 1)
     assert [row["alert_id"] for row in rows_of(tmp_path / "out")] == [s.alert_id for s in sent]
+
+
+def test_a_connection_that_breaks_is_no_end_of_the_archive(
+    web: Web, tmp_path: Path, make_alerts, capsys: Capture
+) -> None:
+    tar_of(tmp_path / "web/n.tar.gz", {f"{i}.avro": s.packet for i, s in enumerate(make_alerts(ztf=9))})
+    verb = ["replay", f"{web.url}/n.tar.gz", "--to", f"parquet:{tmp_path / 'out'}", "--local"]
+    find_archives([verb[1]])  # which takes so many answers
+    web.whole = 2 * web.asked
+    assert run_command(verb) == FAILED
+    said = capsys.readouterr().err
+    assert (
+        "n.tar.gz: 0 packets, not finished: run again\n  storage failed: [Errno 5] ClientPayloadError" in said
+    )
+    web.whole = None
+    assert replayed(capsys, *verb[1:-1])["done"] == 1
+    assert len(rows_of(tmp_path / "out")) == 9
+    web.shutdown()
+    web.server_close()
+    assert run_command(verb) == USAGE
+    assert f"space2vec: {verb[1]}: Cannot connect" in capsys.readouterr().err
 
 
 # -- topics ------------------------------------------------------------------------------------------------------

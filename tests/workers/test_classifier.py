@@ -38,8 +38,8 @@ def start(ray_cluster: Any, made_bundle: Bundle) -> Iterator[Callable[..., list[
 
     started: list[Any] = []
 
-    def start_some(count: int = 1, bundle: Bundle = made_bundle, **options: Any) -> list[Any]:
-        started.extend(start_classifiers(bundle, count, settings_for(**options), timeout_s=60))
+    def start_some(count: int = 1, bundle: Bundle = made_bundle, nice: int = 0, **options: Any) -> list[Any]:
+        started.extend(start_classifiers(bundle, count, settings_for(**options), nice, timeout_s=60))
         return started[-count:]
 
     yield start_some
@@ -175,12 +175,17 @@ def await_return(ray_cluster: Any, classifier: Any, former: int) -> Any:
 def test_killed_classifier_comes_back_and_checks_itself_again(
     start: Callable[..., list[Any]], ray_cluster: Any, stamps: Stamps
 ) -> None:
-    (classifier,) = start()
+    (classifier,) = start(nice=18)
     before = ray_cluster.get(classifier.ready.remote())
     os.kill(before.pid, signal.SIGKILL)
     after = await_return(ray_cluster, classifier, before.pid)
     assert after.sha256 == before.sha256
     assert len(ray_cluster.get(classifier.score.remote(stamps[:5]))) == 5
+    assert {os.getpriority(os.PRIO_PROCESS, process) for process in threads(after.pid)} == {18}
+
+
+def threads(process: int) -> list[int]:
+    return [int(thread.name) for thread in Path(f"/proc/{process}/task").iterdir()]
 
 
 def test_broken_device_ends_the_process(
