@@ -21,6 +21,8 @@ from space2vec.stream.source_topics import source_partitions
 log = structlog.get_logger()
 
 PERIOD_S: Final = 15.0
+_SOON_S: Final = 1.0
+"""After a reading that failed where the one before did not."""
 _CALL_S: Final = 10.0
 
 Lag = dict[Partition, int]
@@ -111,16 +113,19 @@ class LagWatch:
 
     def _run(self) -> None:
         reader = self._open_reader()
+        failures = 0
         while True:
             try:
-                self.latest = reader.read()
+                self.latest, failures = reader.read(), 0
             except (KafkaException, Space2vecError) as error:
-                self.latest = None
-                log.warning("lag cannot be read", detail=str(error))
+                self.latest, failures = None, failures + 1
+                # Once is no news: a new cluster's first group has its coordinator a moment late.
+                if failures > 1:
+                    log.warning("lag cannot be read", detail=str(error))
                 # An admin client goes on with the leader epochs it once saw, so after a broker's restart it would
                 # be fenced for ever (librdkafka 2.16).
                 reader.close()
                 reader = self._open_reader()
-            if self._stop.wait(self._period_s):
+            if self._stop.wait(min(_SOON_S, self._period_s) if failures == 1 else self._period_s):
                 break
         reader.close()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -27,9 +27,11 @@ from space2vec.stream.counts import Counts
 from space2vec.stream.lag import Lag
 from space2vec.stream.measures import Load, Measures
 from space2vec.workers.bundle import Bundle
-from space2vec.workers.classifier import ClassifierStatus
 from space2vec.workers.histogram import Histogram
 from space2vec.workers.quality import Flag
+
+if TYPE_CHECKING:  # it imports Ray, and much has to be set before that
+    from space2vec.workers.classifier import ClassifierStatus
 
 _Value = tuple[str, list[str], float | Histogram]  # name, labels and value of one sample
 

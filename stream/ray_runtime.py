@@ -12,6 +12,16 @@ from space2vec.schemas.errors import ConfigError
 from space2vec.schemas.settings import RaySettings
 
 _STORE_BYTES = 512 << 20  # batches of stamps in flight are a few MB each
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray has its workers give way to every other process (niceness 15): beside a busy broker an alert would wait.
+    "RAY_worker_niceness": "0",
+    # Actors write lines as the application does, JSON too: Ray must not put names and colours before them, nor keep
+    # them back for five seconds to say how often they came.
+    "RAY_DISABLE_WORKER_LOG_PREFIX": "1",
+    "RAY_DEDUP_LOGS": "0",
+}
 
 
 @contextmanager
@@ -32,10 +42,8 @@ def ray_runtime(settings: RaySettings, models: int = 1) -> Iterator[None]:
         # A control store that dies here is not started again, so it need not be waited for (a minute by default): the
         # sooner this process ends, the sooner whoever looks after it starts it again.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray has its workers give way to every other process (niceness 15): beside a busy broker an alert would wait.
-    os.environ.setdefault("RAY_worker_niceness", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

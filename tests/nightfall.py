@@ -62,6 +62,7 @@ def answered(count: int, folder: Path, seed: int = 1) -> list[OutputRecord]:
 
 def _answers(messages: Sequence[Message], reader: PacketReader) -> list[OutputRecord]:
     bundle = load_bundle("core")
+    outputs = bundle.manifest.outputs
     opened = [(message, record) for message in messages for record in reader.read(message.value)]
     alerts = [(message, record) for message, record in opened if isinstance(record, Alert)]
     ready = Preprocessor(bundle.manifest.input).prepare([alert for _, alert in alerts])
@@ -71,6 +72,7 @@ def _answers(messages: Sequence[Message], reader: PacketReader) -> list[OutputRe
     answers = [letter(message, error) for message, error in rejected]
     for row, i in enumerate(ready.rows):
         score = float(scores.probability[row])
+        groups = scores.groups[row].tolist()
         annotation = Annotation(
             classifier=bundle.manifest.name,
             version=bundle.manifest.version,
@@ -82,6 +84,8 @@ def _answers(messages: Sequence[Message], reader: PacketReader) -> list[OutputRe
             flags=tuple(str(flag) for flag in ready.flags[row]),
             embedding=tuple(scores.embedding[row].tolist()),
             classified_at=datetime.now(UTC),
+            kinds=dict(zip(outputs.kinds, groups, strict=False)),
+            causes=dict(zip(outputs.causes, groups[len(outputs.kinds) :], strict=True)),
         )
         answers.append(annotated(*alerts[i], annotation))
     return sorted(answers, key=lambda answer: answer.source.offset)

@@ -1,92 +1,75 @@
 #!/bin/sh
-# Make every image that the trial of deploy/compose.yaml needs, also where there is no Docker engine and no Docker Hub.
+# Make every image that the trial of deploy/compose.yaml needs, also where there is no Docker Hub.
 #
-#   deploy/containers/images.sh        then: make containers, or SPACE2VEC_TEST_BROKER=docker make test
+#   deploy/containers/engine.sh deploy/containers/images.sh
 #
-# An engine that answers is used as it is. Where there is none, on Debian and as root, docker.io, docker-compose and
-# debootstrap are installed and an engine is started, which stays (kill "$(cat /run/docker.pid)" ends it). What can be
-# pulled is; the rest is made from Debian's packages and Maven Central. Tags, wherever they come from:
+# What can be pulled is; the rest is made of Debian's packages (mmdebstrap, as root) and Maven Central. Tags, wherever
+# they come from:
 #
 #   space2vec-base, space2vec-kafka, space2vec-prometheus, space2vec:cpu
 set -eu
 cd "$(dirname "$0")/../.."
-python=.venv/bin/python
+python=${PYTHON:-.venv/bin/python}
+began=$(date +%s)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-say() { echo "images: $*" >&2; }
-
-engine_answers() { docker info >/dev/null 2>&1; }
-
-compose_is_there() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
+say() { echo "images: $(($(date +%s) - began)) s: $*" >&2; }
 
 install() {
     say "installing $*"
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
+    timeout 300 apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
 }
 
-engine() {
-    compose_is_there || install docker-compose
-    engine_answers && return
-    command -v dockerd >/dev/null || install docker.io iptables
-    # Where the package could not start it as a service.
-    engine_answers || setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &
-    for _ in $(seq 60); do
-        engine_answers && return
-        sleep 1
-    done
-    say "no Docker engine answers; the end of /var/log/dockerd.log:"
-    tail -n 20 /var/log/dockerd.log >&2
-    return 1
-}
-
-# pulled TAG IMAGE: whether TAG is there, or IMAGE can be had for it.
+# pulled TAG IMAGE: whether IMAGE can be had, as TAG.
 pulled() {
-    docker image inspect "$1" >/dev/null 2>&1 && return
-    docker pull --quiet "$2" >/dev/null 2>&1 && docker tag "$2" "$1"
+    timeout 300 docker pull --quiet "$2" >/dev/null 2>&1 && docker tag "$2" "$1"
 }
 
 base() {
+    docker image inspect space2vec-base >/dev/null 2>&1 && return
     pulled space2vec-base python:3.11-slim-bookworm && return
     say "python:3.11-slim-bookworm cannot be pulled: making a base of Debian"
-    command -v debootstrap >/dev/null || install debootstrap
-    root=$(mktemp -d)
-    debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$root" >/dev/null
+    command -v mmdebstrap >/dev/null || install mmdebstrap
     # Whom this machine trusts, its images trust: a proxy that opens TLS has its own authority.
-    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
-    tar -C "$root" -c . | docker import - space2vec-base >/dev/null
-    rm -rf "$root"
+    timeout 900 mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-venv \
+        --customize-hook='cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"' bookworm "$work/base.tar"
+    docker import "$work/base.tar" space2vec-base >/dev/null
+    rm "$work/base.tar"
 }
 
-# made NAME CONTEXT: build NAME.Dockerfile on the base.
+# made TAG DOCKERFILE CONTEXT [OPTION...]: build on the base; what it says is shown if it fails.
 made() {
-    say "making space2vec-$1"
-    docker build --quiet --build-arg BASE_IMAGE=space2vec-base -f "deploy/containers/$1.Dockerfile" \
-        -t "space2vec-$1" "$2" >/dev/null
+    say "making $1"
+    tag=$1 dockerfile=$2 context=$3
+    shift 3
+    log=$work/log
+    timeout 1500 docker build --build-arg BASE_IMAGE=space2vec-base -f "$dockerfile" -t "$tag" "$@" "$context" >"$log" 2>&1 || {
+        tail -n 40 "$log" >&2
+        say "$tag cannot be made"
+        return 1
+    }
 }
 
 kafka() {
     version=$($python -c 'from space2vec.stream.broker_jars import KAFKA_VERSION as v; print(v)')
     pulled space2vec-kafka "apache/kafka:$version" && return
     command -v mvn >/dev/null || install maven
-    context=$(mktemp -d)
+    context=$work/kafka
+    mkdir "$context"
     cp deploy/containers/kafka.sh "$context/"
     cp -r "$($python -c 'from space2vec.stream.broker_jars import kafka_jars; print(kafka_jars())')" "$context/jars"
-    made kafka "$context"
-    rm -rf "$context"
+    made space2vec-kafka deploy/containers/kafka.Dockerfile "$context"
 }
 
 prometheus() {
-    pulled space2vec-prometheus prom/prometheus:v3.5.0 || made prometheus deploy/containers
+    pulled space2vec-prometheus prom/prometheus:v3.5.0 ||
+        made space2vec-prometheus deploy/containers/prometheus.Dockerfile deploy/containers
 }
 
-ours() {
-    say "making space2vec:cpu"
-    docker build --quiet --build-arg BASE_IMAGE=space2vec-base -f deploy/Dockerfile --target cpu -t space2vec:cpu . >/dev/null
-}
-
-engine
 base
 kafka
 prometheus
-ours
+made space2vec:cpu deploy/Dockerfile . --target cpu
+say "done"

@@ -7,7 +7,7 @@ env | grep '^KAFKA_' | while IFS='=' read -r name value; do
 done > "$properties"
 : "${KAFKA_LOG_DIRS:=/tmp/kafka-logs}"
 export CLASSPATH='/opt/kafka/libs/*'
-java="java -Xmx512m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+java="java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 if [ ! -e "$KAFKA_LOG_DIRS/meta.properties" ]; then
     $java kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')" -c "$properties"
 fi

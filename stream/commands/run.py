@@ -137,7 +137,7 @@ def draining_on_signals() -> Iterator[Event]:
     def on_signal(number: int, _: object) -> None:
         if stop.is_set():
             os._exit(INTERRUPTED)
-        sys.stderr.write("draining; once more to end now\n")
+        _log().info("draining; once more to end now")
         stop.set()
 
     former: dict[int, Callable[[int, Any], Any] | int | None] = {
@@ -163,7 +163,7 @@ def reloading_on_hangup(load: Callable[[], Settings]) -> Iterator[Callable[[], S
         try:
             return load()
         except ConfigError as error:
-            sys.stderr.write(f"space2vec: {error}\nspace2vec: models not changed\n")
+            _log().error("models not changed", detail=str(error))
             return None
 
     try:
@@ -201,10 +201,8 @@ class _Reporter:
     def __call__(self, summary: Summary) -> None:
         if time.monotonic() < self._next:
             return
-        import structlog
-
         counts = summary.counts
-        structlog.get_logger().info(
+        _log().info(
             "stream",
             alerts=counts.alerts,
             rate=round((counts.alerts - self._alerts) / _REPORT_S, 1),
@@ -235,4 +233,10 @@ def _say(summary: Summary, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(told) + "\n")
     else:
-        sys.stderr.write(" ".join(f"{name}={value}" for name, value in told.items() if value) + "\n")
+        _log().info("ended", **{name: value for name, value in told.items() if value})
+
+
+def _log() -> Any:
+    import structlog
+
+    return structlog.get_logger()

@@ -1,7 +1,7 @@
 """deploy/compose.yaml for real: broker, simulated night, space2vec and Prometheus as containers; killed in the middle.
 
 Not collected by `make test`: it needs a Docker engine and the images that deploy/containers/images.sh makes. Run it with
-`make containers`. Grafana is left out where its image cannot be pulled.
+`make containers`. Grafana is left out: its image has to be pulled.
 """
 
 from __future__ import annotations
@@ -9,25 +9,31 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from composing import DEPLOY, compose_command, compose_file
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+from space2vec.stream.broker_common import free_ports
+
 ALERTS, RATE = 3000, 50
-STARTED = ("kafka", "first-light", "space2vec", "prometheus")  # the night begins once they are ready
+STARTED = ("kafka", "first-light", "space2vec", "page", "prometheus")  # the night begins once they are ready
 IMAGES = {
     "SPACE2VEC_IMAGE": "space2vec:cpu",
     "KAFKA_IMAGE": "space2vec-kafka",
     "PROMETHEUS_IMAGE": "space2vec-prometheus",
 }
+PORTS = dict(
+    zip(("KAFKA_PORT", "METRICS_PORT", "PAGE_PORT", "PROMETHEUS_PORT"), map(str, free_ports(4)), strict=True)
+)
+SERVICE = f"http://127.0.0.1:{PORTS['METRICS_PORT']}"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -36,21 +42,19 @@ class Stack:
     """The containers of one project."""
 
     def __init__(self, folder: Path) -> None:
-        self.environment = os.environ | IMAGES | {"ALERTS": str(ALERTS), "RATE": str(RATE)}
-        self._compose = [*_compose(), "--project-name", f"space2vec-trial-{os.getpid()}"]
-        self._files = [DEPLOY / "compose.yaml"]
-        if (
-            self._compose[0] == "docker-compose"
-        ):  # Debian 12's is 1.29, which knows all that we use but `name`
-            self._files = [folder / "compose.yaml"]
-            self._files[0].write_text(
-                (DEPLOY / "compose.yaml").read_text().replace("\nname: space2vec\n", "\n")
-            )
-        self.began = 0.0
+        self.environment = os.environ | IMAGES | PORTS | {"ALERTS": str(ALERTS), "RATE": str(RATE)}
+        command = compose_command()
+        assert command is not None, "no Docker Compose: deploy/containers/trial.sh installs it on Debian"
+        file = compose_file(command, folder)
+        self._compose = [
+            *command,
+            *("--project-name", f"space2vec-trial-{os.getpid()}"),
+            *("--project-directory", str(DEPLOY), "-f", str(file)),
+        ]
+        self.began_at = 0.0
 
     def compose(self, *arguments: str, check: bool = True) -> str:
-        files = [word for path in self._files for word in ("-f", str(path))]
-        command = [*self._compose, "--project-directory", str(DEPLOY), *files, *arguments]
+        command = [*self._compose, *arguments]
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
@@ -58,7 +62,7 @@ class Stack:
         return done.stdout
 
     def container(self, service: str) -> str:
-        return self.compose("ps", "-q", service).strip()
+        return self.compose("ps", "-a", "-q", service).strip()
 
     def state(self, service: str) -> dict[str, Any]:
         """What the engine says of a service's container."""
@@ -67,25 +71,26 @@ class Stack:
         )
         return state
 
+    def took(self, service: str) -> str:
+        """When a service started and ended, in seconds after the beginning."""
+        state = self.state(service)
+        times = (
+            datetime.fromisoformat(state[name]).timestamp() - self.began_at
+            for name in ("StartedAt", "FinishedAt")
+        )
+        return f"{service} {' to '.join(f'{time:.0f}' for time in times if time > 0)}"
 
-def docker(*arguments: str) -> str:
+
+def docker(*arguments: str, both: bool = False) -> str:
+    """What the engine's client says: on stdout, or on both streams."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"docker {arguments}: {done.stdout}{done.stderr}"
-    return done.stdout
+    return done.stdout + done.stderr * both
 
 
-def _compose() -> list[str]:
-    for command in (["docker", "compose"], ["docker-compose"]):
-        if shutil.which(command[0]) is None:
-            continue
-        if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
-            return command
-    raise AssertionError("no Docker Compose: deploy/containers/images.sh installs it on Debian")
-
-
-def get(url: str) -> tuple[int, str]:
+def get(url: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -95,7 +100,7 @@ def get(url: str) -> tuple[int, str]:
 
 def metric(name: str) -> float:
     """The sum of a metric of ours over its labels; 0 while it cannot be had."""
-    status, text = get("http://127.0.0.1:9108/metrics")
+    status, text = get(f"{SERVICE}/metrics")
     samples = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE) if status == 200 else []
     return sum(map(float, samples))
 
@@ -108,24 +113,30 @@ def await_that(holds: Callable[[], bool], deadline_s: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Everything up; taken down, volumes and all, at the end. What it logged is told where a test failed."""
     stack = Stack(tmp_path_factory.mktemp("compose"))
+    before = request.session.testsfailed
     try:
-        stack.began = time.monotonic()
+        stack.began_at = time.time()
         stack.compose("up", "-d", *STARTED)
         yield stack
     finally:
-        print(stack.compose("logs", "--tail", "40", check=False))  # noqa: T201 - pytest shows it after a failure
+        if request.session.testsfailed > before:
+            print(stack.compose("logs", "--tail", "40", check=False))  # noqa: T201 - to look at
         stack.compose("down", "--volumes", "--timeout", "5", check=False)
 
 
 def test_alerts_are_annotated_soon_and_the_service_says_it_is_ready(stack: Stack) -> None:
     await_that(lambda: metric("space2vec_alerts_published_total") > 0, 240)
-    took, load = time.monotonic() - stack.began, os.getloadavg()[0]
-    print(f"annotated alerts {took:.0f} s after `compose up` (load average {load:.1f})")  # noqa: T201 - to look at
-    await_that(lambda: get("http://127.0.0.1:9108/readyz")[0] == 200, 30)
+    took, load = time.time() - stack.began_at, os.getloadavg()[0]
+    ran = ", ".join(stack.took(service) for service in STARTED[:3])
+    print(f"annotated alerts {took:.0f} s after `compose up` (load average {load:.1f}); {ran}")  # noqa: T201 - to look at
+    await_that(lambda: get(f"{SERVICE}/readyz")[0] == 200, 30)
     await_that(lambda: stack.state("space2vec")["Health"]["Status"] == "healthy", 60)
+    lines = docker("logs", stack.container("space2vec"), both=True).splitlines()
+    assert "delivery" in {json.loads(line)["event"] for line in lines}  # the actors' lines are JSON, too
+    assert [line for line in lines if json.loads(line)["level"] != "info"] == []
 
 
 def test_it_runs_without_privileges_and_without_torch(stack: Stack) -> None:
@@ -143,8 +154,18 @@ def test_it_runs_without_privileges_and_without_torch(stack: Stack) -> None:
     assert versions["space2vec"]
 
 
+def test_the_page_shows_the_night_to_who_has_the_token(stack: Stack) -> None:
+    page = f"http://127.0.0.1:{PORTS['PAGE_PORT']}"
+    token = {"Authorization": "Bearer only-on-this-machine"}
+    await_that(lambda: get(f"{page}/")[0] == 401, 30)
+    await_that(lambda: json.loads(get(f"{page}/api/alerts", token)[1])["alerts"] != [], 60)
+    alert = json.loads(get(f"{page}/api/alerts", token)[1])["alerts"][0]
+    assert alert["survey"] in ("ztf", "lsst")
+    assert alert["kind"]
+
+
 def test_prometheus_scrapes_it_and_loads_every_rule(stack: Stack) -> None:
-    api = "http://127.0.0.1:9090/api/v1"
+    api = f"http://127.0.0.1:{PORTS['PROMETHEUS_PORT']}/api/v1"
 
     def up() -> bool:
         status, text = get(f"{api}/query?query=up")
@@ -174,7 +195,7 @@ def test_its_broker_restarted_and_itself_killed_in_the_middle_nothing_is_lost_or
     await_that(lambda: restarts(stack) == 1, 60)
     await_that(lambda: stack.state("night")["Status"] == "exited", 240)
     assert stack.state("night")["ExitCode"] == 0
-    await_that(lambda: get("http://127.0.0.1:9108/readyz")[0] == 200 and caught_up(), 240)
+    await_that(lambda: get(f"{SERVICE}/readyz")[0] == 200 and caught_up(), 240)
     account = json.loads(stack.compose("run", "--rm", "-T", "--no-deps", "space2vec", "audit", "--json"))
     print({name: account[name] for name in ("balanced", "messages", "lost", "duplicated")})  # noqa: T201 - to look at
     assert account["balanced"] is True
@@ -187,7 +208,7 @@ def restarts(stack: Stack) -> int:
 
 
 def caught_up() -> bool:
-    text = get("http://127.0.0.1:9108/metrics")[1]
+    text = get(f"{SERVICE}/metrics")[1]
     return "space2vec_consumer_lag_alerts{" in text and metric("space2vec_consumer_lag_alerts") == 0
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from composing import DEPLOY, compose_command, compose_file
 
 from space2vec.stream.broker_jars import KAFKA_VERSION
 from space2vec.stream.cli import app
 from space2vec.stream.config import load_settings
+from space2vec.stream.dashboard.access import SHORTEST_TOKEN
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 COMPOSE, GPU = DEPLOY / "compose.yaml", DEPLOY / "compose.gpu.yaml"
-OURS = ("first-light", "night", "space2vec")
+OURS = ("first-light", "night", "space2vec", "page")
 
 _VARIABLE = re.compile(r"\$\{\w+:-([^}]*)\}")
 
@@ -68,6 +68,11 @@ def test_the_environment_is_settings(path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, str(value))
     settings = load_settings()
     if path == COMPOSE:
+        token = composed()["page"]["environment"]["SPACE2VEC_DASHBOARD__TOKEN"]
+        assert len(token) >= SHORTEST_TOKEN
+        assert token in COMPOSE.read_text().split("services:")[0], (
+            "the address at its top is the one that works"
+        )
         assert settings.source.topics == ("ztf-alerts", "lsst-alerts")
         assert settings.source.brokers == "kafka:19092"
         grace = int(composed()["space2vec"]["stop_grace_period"].removesuffix("s"))
@@ -111,10 +116,13 @@ def test_the_image_is_built_from_files_that_are_there_and_runs_as_nobody_special
     assert {"cpu", "cuda"} <= set(targets)
 
 
-def test_compose_itself_takes_the_files_together() -> None:
-    command = _compose()
+def test_compose_itself_takes_the_files_together(tmp_path: Path) -> None:
+    command = compose_command()
+    if command is None:
+        pytest.skip("no Docker Compose on the path: its own merging of the files not tried")
+    files = ("-f", compose_file(command, tmp_path), "-f", GPU)
     done = subprocess.run(
-        [*command, "-f", COMPOSE, "-f", GPU, "config"],
+        [*command, "--project-directory", DEPLOY, *files, "config"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -123,16 +131,9 @@ def test_compose_itself_takes_the_files_together() -> None:
     assert done.returncode == 0, done.stderr
     service = yaml.safe_load(done.stdout)["services"]["space2vec"]
     assert service["build"]["target"] == "cuda"
+    assert service["image"] == "space2vec:cuda"
     assert service["environment"]["SPACE2VEC_SOURCE__BROKERS"] == "kafka:19092"
     assert service["environment"]["SPACE2VEC_MODEL__DEVICE"] == "cuda"
-
-
-def _compose() -> list[str]:
-    for command in (["docker", "compose"], ["docker-compose"]):
-        if shutil.which(command[0]):
-            told = subprocess.run(
-                [*command, "version", "--short"], capture_output=True, text=True, timeout=60, check=False
-            )
-            if told.returncode == 0 and told.stdout.strip().lstrip("v").startswith(("2", "5")):
-                return command
-    pytest.skip("no Docker Compose 2 on the path: its own merging of the files not tried")
+    assert service["read_only"] is True
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])

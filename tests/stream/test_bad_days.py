@@ -159,7 +159,7 @@ def test_sigterm_finishes_commits_and_leaves(kafka, broker, settings_for, make_a
     topic = kafka.create_topic(partitions=2, max_message_bytes=4 << 20)
     kafka.produce(topic, [s.packet for s in sent])
     settings = settings_for(topic)
-    process = start_service(settings, tmp_path)
+    process = start_service(settings, tmp_path, "--metrics-port", "0")
     await_that(lambda: scored(kafka, settings) > 0)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=90)
@@ -169,6 +169,10 @@ def test_sigterm_finishes_commits_and_leaves(kafka, broker, settings_for, make_a
     answered = Outputs(kafka, settings).ids()
     assert max(answered.values()) == 1
     assert committed(kafka, settings, topic) == len(answered) == summary["alerts"]
+    # The actors' lines are among them.
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert "delivery" in {line["event"] for line in lines}
+    assert [line for line in lines if line["level"] != "info"] == []
 
 
 @pytest.mark.timeout(240)
@@ -197,14 +201,15 @@ def start_service(settings, tmp_path, *flags: str) -> subprocess.Popen[str]:
     tree = settings.model_dump(mode="json", exclude_none=True)
     tree["stream"]["until_eof"] = False
     config.write_text(json.dumps(tree))  # JSON is YAML
-    return subprocess.Popen(
-        [sys.executable, "-m", "space2vec.stream", "run", "--config", str(config), "--json", *flags],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
-    )
+    with (tmp_path / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "space2vec.stream", "run", "--config", str(config), "--json", *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+        )
 
 
 def committed(kafka, settings, topic: str) -> int:

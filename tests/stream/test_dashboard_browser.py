@@ -120,7 +120,8 @@ def test_the_wall_shows_triplets_scores_flags_and_kind(page: Browser, sky: tuple
     newest = [entry for _, entry in sky[0].ring.newest()][:60]
     assert card_texts(page, ".name") == [entry.object_id for entry in newest]
     assert card_texts(page, ".score") == [f"{round(entry.score, 6):.4f}" for entry in newest]
-    assert card_texts(page, ".label") == [entry.label for entry in newest]
+    assert card_texts(page, ".label") == [f"{e.label}: {e.kind.replace('_', ' ')}" for e in newest]
+    assert {"sn", "agn"} < {entry.kind for entry in newest}
     assert card_texts(page, ".chip") == [flag for entry in newest for flag in entry.flags]
     assert card_texts(page, ".truth")[0].startswith("simulated: ")
     for name in ("rate", "lag", "latency", "scores"):
@@ -440,25 +441,25 @@ def test_the_theme_follows_the_system_or_the_switch(page: Browser) -> None:
 def test_on_a_phone_nothing_runs_off_the_side(page: Browser) -> None:
     page.screen(*PHONE, scale=2, mobile=True)
 
-    def fits() -> bool:
-        wide: list[Any] = page.run(
-            "return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && !e.closest('svg, .sr, .skip')"
+    def too_wide() -> list[Any]:
+        found: list[Any] = page.run(
+            "return [...document.querySelectorAll('html, body *')].filter(e => e.checkVisibility() && !e.closest('svg, .sr, .skip')"
             " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
         )
-        return page.run("return document.documentElement.scrollWidth <= innerWidth") and not wide
+        return found
 
     assert page.run("return innerWidth") == PHONE[0]
-    assert fits()
+    assert too_wide() == []
     page.run("document.querySelector('.unfold').click()")
     assert page.run("return document.querySelector('#choices').checkVisibility()")
-    assert fits()
+    assert too_wide() == []
     page.run("document.querySelector('#wall .card').click()")
     page.until("document.querySelector('#detail[open] .near .card') !== null")
-    assert fits()
+    assert too_wide() == []
     page.press("Escape")
     page.run("document.getElementById('tab-rejected').click()")
     page.until("document.querySelectorAll('#letters tr').length === 7")
-    assert fits()
+    assert too_wide() == []
     small = page.run(
         "return [...document.querySelectorAll('button, input, select')].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 24).map(e => e.outerHTML)"
     )

@@ -11,6 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from space2vec.schemas.errors import ConfigError, KafkaError
@@ -183,6 +184,18 @@ def test_a_lag_that_cannot_be_read_is_absent_until_it_can() -> None:
         watch._thread.join(0.01)
     watch.stop()
     assert seen[:4] == [None, {Partition("night", 0): 3}, None, {Partition("night", 0): 5}]
+
+
+def test_a_lag_is_complained_of_the_second_time_in_a_row() -> None:
+    lag = {Partition("night", 0): 3}
+    reader = FixedReader(KafkaError("late"), lag, KafkaError("gone"), KafkaError("gone still"), lag)
+    watch = LagWatch(lambda: reader, period_s=0.001)  # type: ignore[arg-type,return-value]
+    with structlog.testing.capture_logs() as lines:
+        watch.start()
+        while len(lines) < 1 or watch.latest is None:
+            watch._thread.join(0.01)
+        watch.stop()
+    assert [line["detail"] for line in lines] == ["gone still"]
     assert reader.closed
 
 

@@ -120,7 +120,7 @@ function neighbours(alert) {
         },
         triplet(run, other),
         gauge(other.score),
-        el("span", { class: "line" }, el("span", { class: "score" }, score(other.score)), el("span", { class: "label" }, verdict(other)), el("span", { class: "similarity", title: "cosine similarity" }, other.similarity.toFixed(3))),
+        el("span", { class: "line" }, el("span", { class: "score" }, score(other.score)), el("span", { class: "label" }, (other.kind || other.label).replaceAll("_", " ")), el("span", { class: "similarity", title: "cosine similarity" }, other.similarity.toFixed(3))),
         el("span", { class: "line dim" }, el("span", { class: "name" }, other.object_id ?? other.alert_id), el("span", {}, other.survey)),
         truth(other) ? el("span", { class: "line dim truth" }, truth(other)) : null,
       ),

@@ -232,7 +232,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 wall.opens((number) => detail.open(run, number).catch((error) => health("bad", error.message)));
-byId("detail").addEventListener("close", () => wall.focus());
+// The browser gives the focus back to the card, unless that has gone.
+byId("detail").addEventListener("close", () => document.activeElement === document.body && wall.focus());
 theme(document.documentElement.dataset.theme ?? "");
 recall();
 shadeRange([Number(form.elements.low.value || 0), Number(form.elements.high.value || 1)]);
