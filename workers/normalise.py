@@ -2,9 +2,9 @@
 
 Per plane, and by the rule of our own bundles: subtract the median of the finite pixels, divide by their noise
 (1.4826 times the median absolute deviation, which is the standard deviation for Gaussian noise), bend with
-arcsinh, clip, and put zero where there is no pixel. So neither a sky pedestal nor the unit of flux reaches the
-network: ZTF counts with sky, LSST nJy without, and simulated pixels land in one space. What is noticed of a plane does
-not depend on the rule.
+arcsinh, clip, interpolate over short gaps, and put zero where there is still no pixel. So neither a sky pedestal nor
+the unit of flux reaches the network: ZTF counts with sky, LSST nJy without, and simulated pixels land in one space.
+What is noticed of a plane does not depend on the rule.
 
 Median and deviation are exact and over the whole stamp, whatever part of it the network sees. All is float32:
 the subtraction of the median loses nothing where it matters (values near it differ from it by less than a factor
@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from space2vec.workers.manifest import Normalisation
+from space2vec.workers.gaps import close_gaps
+from space2vec.workers.manifest import InputSpec, Normalisation
 from space2vec.workers.medians import medians
 
 MAD_TO_SIGMA = 1.4826
@@ -89,7 +90,7 @@ def _overlap(length: int, size: int, shift: int) -> tuple[slice, slice]:
 
 
 def normalise_planes(
-    planes: NDArray[np.float32], lay: Window, rule: Normalisation, out: NDArray[np.float32]
+    planes: NDArray[np.float32], lay: Window, spec: InputSpec, out: NDArray[np.float32]
 ) -> dict[int, PlaneReport]:
     """Normalise planes of one shape and one window.
 
@@ -99,8 +100,8 @@ def normalise_planes(
         Pixel values; used as scratch, so the caller's own copy is gone afterwards.
     lay : Window
         What part of them goes to ``out``.
-    rule : Normalisation
-        Softening and clip.
+    spec : InputSpec
+        How to normalise, and what becomes of pixels without a value.
     out : (M, window rows, window cols) float32
         Where the result is written.
 
@@ -111,6 +112,7 @@ def normalise_planes(
     """
     if not planes.size:
         return dict.fromkeys(range(len(planes)), PlaneReport(noiseless=True, blank=True))
+    rule = spec.normalisation
     values = planes.reshape(len(planes), -1)
     with np.errstate(over="ignore", invalid="ignore"):
         # One sum of squares per plane tells whether any pixel is not a number, or too large for one.
@@ -132,11 +134,16 @@ def normalise_planes(
 
     noiseless = _where(~((deviation > 0) & (deviation < np.inf)))
     odd = sorted({*ragged, *noiseless})
+    holed = [row for row in ragged if np.isnan(inside[row]).any()]
+    if holed and spec.missing_pixel == "interpolated":
+        closed = out[holed]
+        close_gaps(closed)
+        out[holed] = closed
     if odd:
         np.copyto(out, 0.0, where=np.isnan(out))
     return {
         row: PlaneReport(
-            holes=bool(np.isnan(inside[row]).any()),
+            holes=row in holed,
             infinite=row in infinite,
             noiseless=row in noiseless,
             blank=row in noiseless and not np.nan_to_num(values[row]).any(),
