@@ -24,9 +24,11 @@ class Plane(StrEnum):
     DIFFERENCE = "difference"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Alert:
-    """One alert: what we need of its record, its stamps, and the packet it came in.
+    """One alert: what we need of its record, its stamps, and the packet it came in. Nobody changes one.
+
+    It is not frozen all the same: that makes making one four times as dear.
 
     Attributes
     ----------

@@ -47,7 +47,7 @@ class ContainerHeader:
     codec: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Block:
     """One block of a container, inflated.
 

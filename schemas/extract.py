@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from itertools import chain, takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,23 @@ STAMP_DATA = "stampData"
 """Field of a cutout that is a record, with its content."""
 _FILE_NAME = "fileName"
 
-_Record = dict[str, Any]
-_Keys = tuple[str, ...]
-Settling = tuple[tuple[_Keys, ...], ...]
+Values = dict[str, Any]
+"""What we read of a record, by dotted name."""
+Settling = tuple[Paths, ...]
 """Groups of fields of each of which one must be there for the rest of the record not to matter."""
 
 
-def settles(record: _Record, settling: Settling) -> bool:
+def settles(values: Values, settling: Settling) -> bool:
     """Tell whether the rest of a record does not matter."""
-    return all(any(_at(record, keys) for keys in paths) for paths in settling)
+    return all(any(map(values.get, paths)) for paths in settling)
+
+
+class _Cutout(NamedTuple):
+    """Where a cutout may be: a field that is its content, or a record of that and of a file name."""
+
+    field: str
+    content: str
+    name: str
 
 
 class Extractor:
@@ -55,11 +63,10 @@ class Extractor:
     """
 
     def __init__(self, profile: Profile, present: Mapping[str, bool], limits: Limits) -> None:
-        def there(paths: Paths, *, even_if_zero: bool = True) -> tuple[_Keys, ...]:
-            known = [path for path in paths if path in present]
+        def there(paths: Paths, *, even_if_zero: bool = True) -> Paths:
+            known = tuple(path for path in paths if path in present)
             last = next((path for path in known if present[path]), None) if even_if_zero else None
-            wanted = known[: known.index(last) + 1] if last is not None else known
-            return tuple(tuple(path.split(".")) for path in wanted)
+            return known[: known.index(last) + 1] if last is not None else known
 
         self.profile = profile
         self._limits = limits
@@ -82,28 +89,29 @@ class Extractor:
         stamps = profile.stamps
         wanted = (stamps.science, stamps.template, stamps.difference)
         self._cutouts = tuple(
-            (plane, paths, there(paths)) for plane, paths in zip(Plane, wanted, strict=True)
+            (
+                plane,
+                paths,
+                tuple(
+                    _Cutout(field, f"{field}.{STAMP_DATA}", f"{field}.{_FILE_NAME}") for field in there(paths)
+                ),
+            )
+            for plane, paths in zip(Plane, wanted, strict=True)
         )
+        names = {*chain.from_iterable(self._groups)}
+        names.update(*chain.from_iterable(there for _, _, there in self._cutouts))
+        self.wanted = frozenset(names)
+        self._paths = tuple((name, *_split(name)) for name in self.wanted)
 
     @property
     def cutout_fields(self) -> frozenset[str]:
         """Top-level fields that hold cutouts."""
-        return frozenset(keys[0] for _, _, there in self._cutouts for keys in there)
+        return frozenset(_top(cutout.field) for _, _, there in self._cutouts for cutout in there)
 
     @property
     def other_fields(self) -> frozenset[str]:
         """Top-level fields that hold anything else we read."""
-        return frozenset(keys[0] for keys in self._others())
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        """Dotted names of all values we read; a cutout may be bytes or a record."""
-        names = {".".join(keys) for keys in self._others()}
-        for _, _, there in self._cutouts:
-            for keys in there:
-                field = ".".join(keys)
-                names |= {field, f"{field}.{_FILE_NAME}", f"{field}.{STAMP_DATA}"}
-        return frozenset(names)
+        return frozenset(map(_top, chain.from_iterable(self._groups)))
 
     def settling(self, fields: Collection[str]) -> Settling | None:
         """Tell what must be found in some of the top-level fields so that the others need not be read.
@@ -121,18 +129,26 @@ class Extractor:
         """
         settling = []
         for paths in self._groups:
-            if all(keys[0] in fields for keys in paths):
+            if all(_top(path) in fields for path in paths):
                 continue
-            before = tuple(takewhile(lambda keys: keys[0] in fields, paths))
+            before = tuple(takewhile(lambda path: _top(path) in fields, paths))
             if not before:
                 return None
             settling.append(before)
         return tuple(settling)
 
-    def _others(self) -> Iterator[_Keys]:
-        return chain.from_iterable(self._groups)
+    def values(self, record: Any) -> Values:
+        """Take what we read out of a whole record."""
+        found = {}
+        for name, parents, last in self._paths:
+            parent = record
+            for key in parents:
+                parent = parent.get(key) if isinstance(parent, dict) else None
+            if isinstance(parent, dict):
+                found[name] = parent.get(last)
+        return found
 
-    def alert(self, record: _Record, packet: Packet) -> Alert:
+    def alert(self, values: Values, packet: Packet) -> Alert:
         """Make the alert.
 
         Raises
@@ -140,8 +156,8 @@ class Extractor:
         PacketError
             ``MISSING_FIELD`` if the record has no alert id.
         """
-        object_id = self.object_id(record)
-        alert_id = self.alert_id(record)
+        object_id = self.object_id(values)
+        alert_id = self.alert_id(values)
         if alert_id is None:
             detail = f"no alert id: absent or null are {', '.join(self.profile.alert_id)}"
             raise PacketError(
@@ -156,27 +172,27 @@ class Extractor:
         difference_name = ""
         for plane, paths, there in self._cutouts:
             try:
-                stamps[plane], name = self._stamp(record, paths, there)
+                stamps[plane], name = self._stamp(values, paths, there)
             except StampError as error:
                 error.survey, error.alert_id, error.object_id = self.profile.survey, alert_id, object_id
                 faults[plane] = error.detached()
             else:
                 if plane is Plane.DIFFERENCE:
                     difference_name = name
-        negative, flipped = self._sign(record, difference_name)
+        negative, flipped = self._sign(values, difference_name)
         first_pixel = self.profile.detector.first_pixel
-        version = _first(record, self._version)
+        version = _first(values, self._version)
         return Alert(
             survey=self.profile.survey,
             alert_id=alert_id,
             object_id=object_id,
-            mjd_tai=self._mjd_tai(record),
-            ra=_number(_first(record, self._ra)),
-            dec=_number(_first(record, self._dec)),
+            mjd_tai=self._mjd_tai(values),
+            ra=_number(_first(values, self._ra)),
+            dec=_number(_first(values, self._dec)),
             negative=negative,
             flipped=flipped,
-            x=_minus(_number(_first(record, self._x)), first_pixel),
-            y=_minus(_number(_first(record, self._y)), first_pixel),
+            x=_minus(_number(_first(values, self._x)), first_pixel),
+            y=_minus(_number(_first(values, self._y)), first_pixel),
             nominal_size=self.profile.stamps.side,
             stamps=stamps,
             faults=faults,
@@ -184,12 +200,12 @@ class Extractor:
             packet=packet,
         )
 
-    def alert_id(self, record: _Record) -> int | None:
+    def alert_id(self, values: Values) -> int | None:
         """Give the alert's id, or ``None``.
 
         An id that is no number (ATLAS) becomes the first 63 bits of its SHA-256.
         """
-        raw = _first(record, self._alert_id)
+        raw = _first(values, self._alert_id)
         if isinstance(raw, str):
             if _DECIMAL.fullmatch(raw) and int(raw) in _INT64:
                 return int(raw)
@@ -198,51 +214,49 @@ class Extractor:
             return int(raw) if raw.is_integer() and int(raw) in _INT64 else None
         return raw if isinstance(raw, int) else None
 
-    def object_id(self, record: _Record) -> str | None:
+    def object_id(self, values: Values) -> str | None:
         """Give the object's id, or ``None``; 0 and the empty string stand for none."""
-        for keys in self._object_id:
-            raw = _at(record, keys)
+        for path in self._object_id:
+            raw = values.get(path)
             if raw:
                 return str(raw)
         return None
 
     def _stamp(
-        self, record: _Record, paths: Paths, there: tuple[_Keys, ...]
+        self, values: Values, paths: Paths, there: tuple[_Cutout, ...]
     ) -> tuple[NDArray[np.float32], str]:
         """Read one cutout; the file name comes back too, empty where there is none."""
-        field = paths[0] if paths else "cutout"
         if not there:
+            field = paths[0] if paths else "cutout"
             detail = f"the schema has no {' or '.join(paths)}" if paths else "the survey has no such cutout"
             raise StampError(Reason.STAMP_MISSING, detail, field=field)
-        for keys in there:
-            cutout = _at(record, keys)
-            if cutout is not None:
-                field = ".".join(keys)
+        for field, content, file_name in there:
+            if content in values:
+                cutout, name = values[content], values.get(file_name)
+                break
+            if (cutout := values.get(field)) is not None:
+                name = ""
                 break
         else:
-            raise StampError(Reason.STAMP_MISSING, "null", field=".".join(there[0]))
-        name: Any = ""
-        if isinstance(cutout, dict):
-            name = cutout.get(_FILE_NAME)
-            cutout = cutout.get(STAMP_DATA)
+            raise StampError(Reason.STAMP_MISSING, "null", field=there[0].field)
         if cutout is None:
             raise StampError(Reason.STAMP_MISSING, f"no {STAMP_DATA} in it", field=field)
-        if not isinstance(cutout, bytes):
+        if not isinstance(cutout, (bytes, memoryview)):
             raise StampError(Reason.STAMP_NOT_FITS, f"{type(cutout).__name__} instead of bytes", field=field)
         return read_stamp(cutout, field, self._limits), name if isinstance(name, str) else ""
 
-    def _mjd_tai(self, record: _Record) -> float | None:
+    def _mjd_tai(self, values: Values) -> float | None:
         rule = self.profile.time
-        time = _number(_first(record, self._time))
+        time = _number(_first(values, self._time))
         if rule is None or time is None:
             return None
         mjd = mjd_tai(time, rule.scale)
         if rule.at == "start":
-            exposure = _number(_first(record, self._exposure))
+            exposure = _number(_first(values, self._exposure))
             mjd += (rule.default_exposure if exposure is None else exposure) / 2 / DAY_S
         return mjd
 
-    def _sign(self, record: _Record, difference_name: str) -> tuple[bool | None, bool]:
+    def _sign(self, values: Values, difference_name: str) -> tuple[bool | None, bool]:
         """Tell whether the source is negative, and whether its difference stamp was turned over."""
         rule = self.profile.sign
         turned: bool | None = None
@@ -250,31 +264,31 @@ class Extractor:
             turned = True
         elif rule.straight_name and rule.straight_name in difference_name:
             turned = False
-        positive = _truth(_first(record, self._positive))
-        negative = (not positive) if positive is not None else _truth(_first(record, self._negative))
+        positive = _truth(_first(values, self._positive))
+        negative = (not positive) if positive is not None else _truth(_first(values, self._negative))
         if negative is None:
             negative = turned
         if negative is None:
-            flux = _number(_first(record, self._flux))
+            flux = _number(_first(values, self._flux))
             negative = None if flux is None else flux < 0
         if turned is None:
             turned = rule.flipped == "negatives" and negative is True
         return negative, turned
 
 
-def _at(record: _Record, keys: _Keys) -> Any:
-    value: Any = record
-    for key in keys:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
+def _split(path: str) -> tuple[list[str], str]:
+    *parents, last = path.split(".")
+    return parents, last
 
 
-def _first(record: _Record, paths: tuple[_Keys, ...]) -> Any:
+def _top(path: str) -> str:
+    return path.partition(".")[0]
+
+
+def _first(values: Values, paths: Paths) -> Any:
     """Give the first of some fields that is there and not null."""
-    for keys in paths:
-        value = _at(record, keys)
+    for path in paths:
+        value = values.get(path)
         if value is not None:
             return value
     return None

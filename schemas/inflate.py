@@ -53,7 +53,7 @@ def inflate_block(codec: str, block: bytes, cap: int) -> tuple[bytes, bool]:
     return CODECS[codec](block, cap)
 
 
-def gunzip(zipped: bytes, cap: int) -> bytes:
+def gunzip(zipped: bytes | memoryview, cap: int) -> bytes | bytearray:
     """Inflate the first member of a gzip file, its checksum verified; what follows it is ignored.
 
     libdeflate needs the size beforehand, for which the last four bytes are taken at their word if that is
@@ -69,14 +69,15 @@ def gunzip(zipped: bytes, cap: int) -> bytes:
     size = int.from_bytes(zipped[-4:], "little")
     if size <= cap and len(zipped) > _GZIP_TRAILER:
         try:
-            return bytes(deflate.gzip_decompress(zipped, size))
+            inflated: bytearray = deflate.gzip_decompress(zipped, size)
+            return inflated
         except (deflate.DeflateError, ValueError):
             pass
     inflater = zlib.decompressobj(wbits=31)
-    inflated = _capped(inflater.decompress(zipped, cap + 1), cap)
+    capped = _capped(inflater.decompress(zipped, cap + 1), cap)
     if not inflater.eof:
         raise ValueError("gzip is cut short")
-    return inflated
+    return capped
 
 
 def _null(block: bytes, cap: int) -> tuple[bytes, bool]:

@@ -49,7 +49,7 @@ class WriterSchema:
     repaired: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Packet:
     """One alert's datum, with what is needed to read it again or to write it out.
 

@@ -168,8 +168,8 @@ class PacketReader:
         layout = None
         try:
             layout = self._layout(packet)
-            record = layout.short_cut.read(packet) if layout.short_cut is not None else None
-            if record is None:
+            values = layout.short_cut.read(packet) if layout.short_cut is not None else None
+            if values is None:
                 most = self._most_bytes(packet.writer)
                 if size > most:
                     detail = f"record of {size} bytes; the limit for its schema is {most}"
@@ -178,7 +178,8 @@ class PacketReader:
                 if length != size:
                     detail = f"{size - length} of {size} bytes are left over"
                     raise PacketError(Reason.TRAILING_BYTES, detail)
-            return layout.extractor.alert(record, packet)
+                values = layout.extractor.values(record)
+            return layout.extractor.alert(values, packet)
         except PacketError as error:
             if layout is not None:
                 layout.identify(error, packet)
@@ -186,7 +187,8 @@ class PacketReader:
 
     def _alert(self, record: Any, packet: Packet) -> Alert | PacketError:
         try:
-            return self._layout(packet).extractor.alert(record, packet)
+            extractor = self._layout(packet).extractor
+            return extractor.alert(extractor.values(record), packet)
         except PacketError as error:
             return error.detached()
 

@@ -13,7 +13,7 @@ ordinary way. What it does match, fastavro would have accepted.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -27,8 +27,8 @@ _LONGEST_EXPRESSION = 200_000
 _TWO_BYTE_LENGTH = 64
 """Characters from which on a string's length takes two bytes."""
 
-_Path = tuple[str, ...]
-_Record = dict[str, Any]
+_Type = dict[str, Any]
+_Values = dict[str, Any]
 _Match = Callable[[bytes, int, int], "re.Match[bytes] | None"]
 
 
@@ -55,6 +55,9 @@ _EXPRESSIONS = {
     "string": _counted(r"[\x00-\x7f]"),
     "bytes": _counted("."),
 }
+_NUMBERS = frozenset(("boolean", "int", "long", "float", "double"))
+_LONGEST_RUN = 8
+"""Numbers that may be null, in a row, that are tried together."""
 _FLOAT, _DOUBLE = Struct("<f"), Struct("<d")
 
 
@@ -80,29 +83,40 @@ class _IrregularError(Exception):
     """The type has no regular expression."""
 
 
+class _Nullable(NamedTuple):
+    """A number in a union with null, of which nothing is wanted."""
+
+    null: str
+    value: str
+
+
+_Part = str | _Nullable
+
+
 class _Leaf(NamedTuple):
     """A wanted value, and where it goes."""
 
     group: int
     decode: Callable[[bytes], Any]
-    parent: int
     name: str
 
 
 class _Bytes(NamedTuple):
     """Wanted bytes; the last group of the expression before them is their length."""
 
-    parent: int
     name: str
 
     def step_over(
-        self, source: bytes, start: int, stop: int, announced: bytes, records: list[_Record]
+        self, source: bytes, start: int, stop: int, announced: bytes | None, values: _Values
     ) -> int:
         """Take the bytes; give the position behind them, -1 if they run beyond the end."""
+        if announced is None:
+            values[self.name] = None
+            return start
         end = start + _long(announced)
         if not start <= end <= stop:
             return -1
-        records[self.parent][self.name] = source[start:end]
+        values[self.name] = memoryview(source)[start:end]
         return end
 
 
@@ -112,9 +126,11 @@ class _Array(NamedTuple):
     match_one: _Match
 
     def step_over(
-        self, source: bytes, start: int, stop: int, announced: bytes, records: list[_Record]
+        self, source: bytes, start: int, stop: int, announced: bytes | None, values: _Values
     ) -> int:
         """Walk over its blocks; give the position behind them, -1 if something in them does not match."""
+        if announced is None:
+            return start
         while True:
             count, start = decode_long(source, start)
             if count <= 0:
@@ -137,9 +153,10 @@ class _Segment(NamedTuple):
 class RegularReader:
     """Reads some consecutive fields of a record; made by :meth:`compile`."""
 
-    def __init__(self, segments: list[_Segment], records: list[tuple[int, str]]) -> None:
+    def __init__(self, segments: list[_Segment]) -> None:
         self._segments = segments
-        self._records = records
+        self.contents = tuple(one.then.name for one in segments if isinstance(one.then, _Bytes))
+        """Names of the wanted bytes, in their order."""
 
     @classmethod
     def compile(
@@ -159,23 +176,23 @@ class RegularReader:
         compiler = _Compiler(tree, wanted)
         try:
             for field in fields:
-                compiler.add(field["type"], (field["name"],), 0)
+                compiler.add(field["type"], field["name"])
             compiler.close(None)
         except _IrregularError:
             return None
-        return cls(compiler.segments, compiler.records)
+        return cls(compiler.segments)
 
     def may_begin(self, source: bytes, start: int, stop: int) -> bool:
         """Tell cheaply whether the fields could begin at a position."""
         return self._segments[0].match(source, start, stop) is not None
 
-    def read(self, source: bytes, start: int, stop: int) -> tuple[_Record, int] | None:
+    def read(self, source: bytes, start: int, stop: int) -> tuple[_Values, int] | None:
         """Read the fields between two positions.
 
         Returns
         -------
-        record : dict
-            The wanted values, nested as in the schema; bytes that are null are left out.
+        values : dict
+            The wanted values by dotted name; bytes as views of the source.
         end : int
             Position after the last field.
 
@@ -184,22 +201,20 @@ class RegularReader:
         ValueError
             If the bytes end early.
         """
-        records: list[_Record] = [{} for _ in range(1 + len(self._records))]
-        for number, (parent, name) in enumerate(self._records, 1):
-            records[parent][name] = records[number]
+        values: _Values = {}
         for match, leaves, groups, then in self._segments:
             found = match(source, start, stop)
             if found is None:
                 return None
             start = found.end()
-            for group, decode, parent, name in leaves:
+            for group, decode, name in leaves:
                 encoded = found[group]
-                records[parent][name] = None if encoded is None else decode(encoded)
-            if then is not None and (announced := found[groups]) is not None:
-                start = then.step_over(source, start, stop, announced, records)
+                values[name] = None if encoded is None else decode(encoded)
+            if then is not None:
+                start = then.step_over(source, start, stop, found[groups], values)
                 if start < 0:
                     return None
-        return records[0], start
+        return values, start
 
 
 class _Compiler:
@@ -207,29 +222,29 @@ class _Compiler:
 
     def __init__(self, tree: SchemaTree, wanted: Collection[str]) -> None:
         self.segments: list[_Segment] = []
-        self.records: list[tuple[int, str]] = []
         self._tree = tree
         self._wanted = wanted
-        self._pattern: list[str] = []
+        self._pattern: list[_Part] = []
         self._leaves: list[_Leaf] = []
         self._groups = 0
         self._length = 0
 
-    def add(self, kind: Any, path: _Path, parent: int) -> None:
+    def add(self, kind: Any, path: str) -> None:
         """Append one field's type: as it is, or in a union with null."""
-        null, value, kind = "", "", self._tree.resolve(kind)
+        null, value, union = "", "", kind
+        kind = self._tree.resolve(kind)
         if isinstance(kind, list) and len(kind) == 2 and kind.count("null") == 1:
             at = kind.index("null")
             null, value, kind = _byte(2 * at), _byte(2 - 2 * at), self._tree.resolve(kind[1 - at])
         name = _type_name(kind)
-        wanted = ".".join(path) in self._wanted
+        wanted = path in self._wanted
         if name == "record" and self._holds_wanted(path):
             # One that holds what is wanted must be there, or the datum is unusual.
             self._pattern.append(value)
-            self._add_record(kind, path, parent)
+            self._add_record(kind, path)
         elif name == "bytes" and wanted:
             self._add_group(_either(null, value, f"({_LONG})"))
-            self.close(_Bytes(parent, path[-1]))
+            self.close(_Bytes(path))
         elif name in ("array", "map"):
             one = (
                 self._flat(kind["items"])
@@ -242,13 +257,13 @@ class _Compiler:
             if name not in _DECODERS:
                 raise _IrregularError
             self._add_group(_either(null, value, f"({_EXPRESSIONS[name]})"))
-            self._leaves.append(_Leaf(self._groups, _DECODERS[name], parent, path[-1]))
+            self._leaves.append(_Leaf(self._groups, _DECODERS[name], path))
         else:
-            self._pattern.append(_either(null, value, self._flat(kind)))
+            self._pattern += self._parts(union)
 
     def close(self, then: _Bytes | _Array | None) -> None:
         """End the segment."""
-        match = self._compiled("".join(self._pattern))
+        match = self._compiled(_joined(self._pattern))
         self.segments.append(_Segment(match, tuple(self._leaves), self._groups, then))
         self._pattern, self._leaves, self._groups = [], [], 0
 
@@ -258,40 +273,65 @@ class _Compiler:
             raise _IrregularError
         return re.compile(pattern.encode("ascii"), re.DOTALL).match
 
-    def _add_record(self, kind: _Record, path: _Path, parent: int) -> None:
-        self.records.append((parent, path[-1]))
-        here = len(self.records)
+    def _add_record(self, kind: _Type, path: str) -> None:
         for field in kind["fields"]:
-            self.add(field["type"], (*path, field["name"]), here)
+            self.add(field["type"], f"{path}.{field['name']}")
 
     def _add_group(self, pattern: str) -> None:
         self._pattern.append(pattern)
         self._groups += 1
 
-    def _holds_wanted(self, path: _Path) -> bool:
-        prefix = ".".join(path) + "."
-        return any(one.startswith(prefix) for one in self._wanted)
+    def _holds_wanted(self, path: str) -> bool:
+        return any(one.startswith(f"{path}.") for one in self._wanted)
 
     def _flat(self, kind: Any) -> str:
         """Give the expression of a type of which nothing is wanted."""
+        return _joined(self._parts(kind))
+
+    def _parts(self, kind: Any) -> list[_Part]:
         kind = self._tree.resolve(kind)
         if isinstance(kind, list):
-            branches = (_byte(2 * index) + self._flat(branch) for index, branch in enumerate(kind))
-            return f"(?:{'|'.join(branches)})"
+            branches = [_byte(2 * index) + self._flat(branch) for index, branch in enumerate(kind)]
+            if len(kind) == 2 and "null" in kind and not _NUMBERS.isdisjoint(map(_type_name, kind)):
+                null = kind.index("null")
+                return [_Nullable(branches[null], branches[1 - null])]
+            return [f"(?:{'|'.join(branches)})"]
         name = _type_name(kind)
         if name == "record":
-            return "".join(self._flat(field["type"]) for field in kind["fields"])
+            return [part for field in kind["fields"] for part in self._parts(field["type"])]
         if name in ("array", "map"):
-            return _byte(0)
+            return [_byte(0)]
         if name == "fixed":
-            return f".{{{kind['size']}}}"
+            return [f".{{{kind['size']}}}"]
         if name not in _EXPRESSIONS:
             raise _IrregularError
-        return _EXPRESSIONS[name]
+        return [_EXPRESSIONS[name]]
 
 
 def _type_name(kind: Any) -> str:
     return str(kind["type"]) if isinstance(kind, dict) else "union" if isinstance(kind, list) else str(kind)
+
+
+def _joined(parts: Iterable[_Part]) -> str:
+    """Write parts as one expression.
+
+    Of neighbours that may be null mostly all are there (a detection) or none is (an upper limit). So runs of them
+    are first tried as that: one choice instead of many. No datum has two readings, so the first that matches is
+    final, which atomic groups say.
+    """
+    whole: list[str] = []
+    run: list[_Nullable] = []
+    for part in (*parts, ""):
+        if run and (isinstance(part, str) or len(run) == _LONGEST_RUN):
+            nulls, values = ("".join(column) for column in zip(*run, strict=True))
+            each = "".join(f"(?:{null}|{value})" for null, value in run)
+            whole.append(f"(?>{values}|{nulls}|{each})")
+            run = []
+        if isinstance(part, str):
+            whole.append(part)
+        else:
+            run.append(part)
+    return "".join(whole)
 
 
 def _either(null: str, value: str, pattern: str) -> str:

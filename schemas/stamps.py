@@ -21,8 +21,6 @@ from space2vec.schemas.inflate import TooLargeError, gunzip
 from space2vec.schemas.limits import Limits
 
 _BLOCK = 2880
-_CARD = 80
-_END = b"END".ljust(_CARD)
 _MOST_HEADER_BYTES = 40 * _BLOCK
 _MOST_HDUS = 8
 # Of what these cards count astropy makes a list, before anything else is looked at; the standard allows 999. And it
@@ -33,16 +31,17 @@ _ENDLESS = re.compile(
 )
 # The standard has these five first, in this order, with a number in any column; ZTF's SIMPLE has its T in the
 # wrong one. Each lookahead reads a value, and 71 bytes lead to the next card.
-_MANDATORY_CARDS = re.compile(
+_HEADER = re.compile(
     rb"SIMPLE  =(?= *T[ /]).{71}"
     rb"BITPIX  =(?= *(-32|-64)[ /]).{71}"
     rb"NAXIS   =(?= *2[ /]).{71}"
     rb"NAXIS1  =(?= *([0-9]+)[ /]).{71}"
-    rb"NAXIS2  =(?= *([0-9]+)[ /]).{71}",
+    rb"NAXIS2  =(?= *([0-9]+)[ /]).{71}"
+    rb"(?:(?!END {77}).{80})*+END {77}",
     re.DOTALL,
 )
-_FLOATS: dict[bytes, np.dtype[np.floating[Any]]] = {b"-32": np.dtype(">f4"), b"-64": np.dtype(">f8")}
 _RESCALED = (b"BSCALE", b"BZERO", b"BLANK", b"GROUPS")
+_FLOATS: dict[bytes, np.dtype[np.floating[Any]]] = {b"-32": np.dtype(">f4"), b"-64": np.dtype(">f8")}
 _OTHERS = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
@@ -51,12 +50,12 @@ _OTHERS = {
 }
 
 
-def read_stamp(cutout: bytes, field: str, limits: Limits = Limits()) -> NDArray[np.float32]:  # noqa: B008
+def read_stamp(cutout: bytes | memoryview, field: str, limits: Limits = Limits()) -> NDArray[np.float32]:  # noqa: B008
     """Read a cutout.
 
     Parameters
     ----------
-    cutout : bytes
+    cutout : bytes or memoryview
         As the packet holds it: FITS, or gzip of FITS. Its first image is read; what comes after (variance,
         PSF, tables) is not looked at.
     field : str
@@ -74,53 +73,59 @@ def read_stamp(cutout: bytes, field: str, limits: Limits = Limits()) -> NDArray[
     StampError
         ``STAMP_MISSING``, ``STAMP_NOT_FITS``, ``STAMP_DAMAGED`` or ``STAMP_TOO_LARGE``.
     """
-    fits = cutout
-    if cutout.startswith(b"\x1f\x8b"):
+    fits: bytes | bytearray | memoryview = cutout
+    if cutout[:2] == b"\x1f\x8b":
         try:
             fits = gunzip(cutout, limits.stamp_bytes)
         except TooLargeError as error:
             raise StampError(Reason.STAMP_TOO_LARGE, f"gzip {error}", field=field) from None
         except Exception as error:  # noqa: BLE001 - zlib.error, ValueError, MemoryError ...
             raise StampError(Reason.STAMP_DAMAGED, f"gzip: {error}", field=field) from None
-    if not fits.startswith(b"SIMPLE"):
-        raise _not_fits(fits, gzipped=fits is not cutout, field=field)
+    if fits[:6] != b"SIMPLE":
+        raise _not_fits(bytes(fits[:8]), gzipped=fits is not cutout, field=field)
     if len(fits) > limits.stamp_bytes:
         raise StampError(Reason.STAMP_TOO_LARGE, f"{len(fits)} bytes", field=field)
     image = _plain_image(fits)
     if image is None:
-        return _read_with_astropy(fits, field, limits)
-    _check_sides(image.rows, image.cols, field, limits)
-    wanted = image.rows * image.cols * image.dtype.itemsize
+        return _read_with_astropy(bytes(fits), field, limits)
+    rows, cols = image.shape
+    _check_sides(rows, cols, field, limits)
+    wanted = rows * cols * image.dtype.itemsize
     if len(fits) - image.start < wanted:
         detail = f"cut short: {max(len(fits) - image.start, 0)} of {wanted} bytes of pixels"
         raise StampError(Reason.STAMP_DAMAGED, detail, field=field)
-    pixels = np.frombuffer(fits, image.dtype, image.rows * image.cols, image.start)
-    return _as_float32(pixels.reshape(image.rows, image.cols))
+    return _as_float32(np.ndarray(image.shape, image.dtype, fits, image.start))
 
 
 class _Image(NamedTuple):
+    """A primary image of floats that are what they say."""
+
+    header: bytes
+    """The cards that say so, whole blocks of them."""
     dtype: np.dtype[np.floating[Any]]
-    rows: int
-    cols: int
+    shape: tuple[int, int]
     start: int
     """Byte at which the pixels begin."""
 
 
-def _plain_image(fits: bytes) -> _Image | None:
+_last = _Image(b"not a header", np.dtype(">f4"), (0, 0), 0)
+"""That of the stamp before: a packet's three mostly have the same header, and ZTF's of years do."""
+
+
+def _plain_image(fits: bytes | bytearray | memoryview) -> _Image | None:
     """Describe a primary image of floats that are what they say; ``None`` for all else."""
-    cards = _MANDATORY_CARDS.match(fits)
-    if cards is None:
+    global _last
+    last = _last  # replaced as a whole: whichever a thread sees is right
+    if bytes(fits[: last.start]) == last.header:
+        return last
+    header = bytes(fits[:_MOST_HEADER_BYTES])
+    cards = _HEADER.match(header)
+    if cards is None or any(header.find(keyword, 0, cards.end()) >= 0 for keyword in _RESCALED):
         return None
-    end = fits.find(_END, cards.end(), _MOST_HEADER_BYTES)
-    while end % _CARD and end > 0:
-        end = fits.find(_END, end + 1, _MOST_HEADER_BYTES)
-    if end < 0:
-        return None
-    for keyword in _RESCALED:
-        if fits.find(keyword, cards.end(), end) >= 0:
-            return None
     bitpix, cols, rows = cards.groups()
-    return _Image(_FLOATS[bitpix], int(rows), int(cols), (end // _BLOCK + 1) * _BLOCK)
+    start = -(-cards.end() // _BLOCK) * _BLOCK
+    _last = _Image(header[:start], _FLOATS[bitpix], (int(rows), int(cols)), start)
+    return _last
 
 
 def _read_with_astropy(fits: bytes, field: str, limits: Limits) -> NDArray[np.float32]:
@@ -160,9 +165,9 @@ def _read_with_astropy(fits: bytes, field: str, limits: Limits) -> NDArray[np.fl
 
 def _as_float32(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     if pixels.dtype.itemsize <= 4:
-        return np.ascontiguousarray(pixels, np.float32)
+        return pixels.astype(np.float32, order="C")
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(pixels, np.float32)
+        return pixels.astype(np.float32, order="C")
 
 
 def _check_sides(rows: int, cols: int, field: str, limits: Limits) -> None:
@@ -173,13 +178,11 @@ def _check_sides(rows: int, cols: int, field: str, limits: Limits) -> None:
         raise StampError(Reason.STAMP_TOO_LARGE, detail, field=field)
 
 
-def _not_fits(content: bytes, *, gzipped: bool, field: str) -> StampError:
+def _not_fits(start: bytes, *, gzipped: bool, field: str) -> StampError:
     inside = " inside gzip" if gzipped else ""
-    if not content:
+    if not start:
         return StampError(Reason.STAMP_MISSING, f"no bytes{inside}", field=field)
     for magic, name in _OTHERS.items():
-        if content.startswith(magic):
+        if start.startswith(magic):
             return StampError(Reason.STAMP_NOT_FITS, f"{name}{inside}, not FITS", field=field)
-    return StampError(
-        Reason.STAMP_NOT_FITS, f"not FITS{inside}: starts with {content[:8].hex()}", field=field
-    )
+    return StampError(Reason.STAMP_NOT_FITS, f"not FITS{inside}: starts with {start.hex()}", field=field)

@@ -17,11 +17,12 @@ from collections import deque
 from typing import Any
 
 from space2vec.schemas.avro_types import SchemaTree
-from space2vec.schemas.extract import STAMP_DATA, Extractor, Settling, settles
+from space2vec.schemas.extract import Extractor, Settling, Values, settles
 from space2vec.schemas.packet import Packet, WriterSchema
 from space2vec.schemas.regular import RegularReader
 
 _MAGICS = (b"SIMPLE  =", b"\x1f\x8b\x08")
+_MOST_MAGIC = max(map(len, _MAGICS))
 _WALKED_MIDDLE = 16 << 10
 """Bytes of the longest middle that is walked through: some 40 previous LSST sources, or 100 of ZTF."""
 _MOST_OCCURRENCES = 3
@@ -29,9 +30,6 @@ _MOST_OCCURRENCES = 3
 _SIZES_REMEMBERED = 6
 _LONGEST_HEAD = 256
 """Bytes between the start of a cutout's field and its content: union branches, file name, length."""
-
-
-_Record = dict[str, Any]
 
 
 class TwoEndedReader:
@@ -42,18 +40,18 @@ class TwoEndedReader:
         front: RegularReader,
         middle: RegularReader,
         back: RegularReader,
-        cutouts: tuple[str, ...],
         settling: Settling,
     ) -> None:
         self._front = front
         self._middle = middle
         self._back = back
-        self._cutouts = cutouts
         self._settling = settling
         # A survey keeps to one form, and to few sizes if it does not compress: what was met last is tried first.
         self._magics = _MAGICS
         self._head = 1
         self._sizes: deque[int] = deque(maxlen=_SIZES_REMEMBERED)
+        # How long the cutouts were tells whether a history is short enough to be walked through.
+        self._last_size = 0
 
     @classmethod
     def compile(cls, writer: WriterSchema, extractor: Extractor) -> TwoEndedReader | None:
@@ -84,10 +82,9 @@ class TwoEndedReader:
         at_back = RegularReader.compile(tree, fields[first:], wanted)
         if front == 0 or settling is None or at_front is None or in_middle is None or at_back is None:
             return None
-        cutouts = tuple(name for name in names if name in extractor.cutout_fields)
-        return cls(at_front, in_middle, at_back, cutouts, settling)
+        return cls(at_front, in_middle, at_back, settling) if at_back.contents else None
 
-    def read(self, packet: Packet) -> _Record | None:
+    def read(self, packet: Packet) -> Values | None:
         """Read what is wanted at both ends of a datum.
 
         Returns
@@ -98,25 +95,15 @@ class TwoEndedReader:
         source, stop = packet.source, packet.stop
         try:
             front = self._front.read(source, packet.start, stop)
-            if front is None:
-                return None
-            record, middle = front
-            found = self._find_back(source, middle, stop)
-            if found is None:
-                return None
-            back, start = found
-            if start - middle > _WALKED_MIDDLE:
-                # A null here may be the end of a first cutout whose magic bytes are damaged.
-                if back.get(self._cutouts[0]) is None:
-                    return None
-            elif (walked := self._middle.read(source, middle, stop)) is None or walked[1] != start:
-                return None
+            back = self._read_cutouts(source, front[1], stop) if front is not None else None
         except ValueError:
             return None
-        record |= back
+        if front is None or back is None:
+            return None
+        record = front[0] | back
         return record if settles(record, self._settling) else None
 
-    def read_front(self, packet: Packet) -> _Record:
+    def read_front(self, packet: Packet) -> Values:
         """Read the front of a damaged datum, for its identifiers; empty if that cannot be read either."""
         try:
             front = self._front.read(packet.source, packet.start, packet.stop)
@@ -124,12 +111,35 @@ class TwoEndedReader:
             return {}
         return front[0] if front is not None else {}
 
-    def _find_back(self, source: bytes, after: int, stop: int) -> tuple[_Record, int] | None:
-        """Find where the cutouts begin; what is read from there on comes along."""
+    def _read_cutouts(self, source: bytes, middle: int, stop: int) -> Values | None:
+        """Read all that follows the front."""
+        if stop - middle <= _WALKED_MIDDLE + self._last_size:
+            walked = self._middle.read(source, middle, stop)
+            if walked is not None:
+                back = self._back.read(source, walked[1], stop)
+                self._last_size = stop - walked[1]
+                return back[0] if back is not None and back[1] == stop else None
+        found = self._known_size(source, middle, stop) or self._find_back(source, middle, stop)
+        if found is None:
+            return None
+        cutouts, start = found
+        self._last_size = stop - start
+        if start - middle > _WALKED_MIDDLE:
+            # A null here may be the end of a first cutout whose magic bytes are damaged.
+            return cutouts if cutouts[self._back.contents[0]] is not None else None
+        walked = self._middle.read(source, middle, stop)
+        return cutouts if walked is not None and walked[1] == start else None
+
+    def _known_size(self, source: bytes, after: int, stop: int) -> tuple[Values, int] | None:
+        """Read cutouts of a size that was met before."""
         for size in self._sizes:
             back = self._read_back(source, stop - size, stop) if stop - size >= after else None
             if back is not None and back[1] == stop and self._all_cutouts(back[0]):
                 return back[0], stop - size
+        return None
+
+    def _find_back(self, source: bytes, after: int, stop: int) -> tuple[Values, int] | None:
+        """Find where the cutouts begin; what is read from there on comes along."""
         for magic in self._magics:
             position = source.find(magic, after, stop)
             for _ in range(_MOST_OCCURRENCES):
@@ -153,7 +163,7 @@ class TwoEndedReader:
                 position = source.find(magic, position + 1, stop)
         return None
 
-    def _read_back(self, source: bytes, start: int, stop: int) -> tuple[_Record, int] | None:
+    def _read_back(self, source: bytes, start: int, stop: int) -> tuple[Values, int] | None:
         if not self._back.may_begin(source, start, stop):
             return None
         try:
@@ -162,15 +172,13 @@ class TwoEndedReader:
             # A length beyond the end: the wrong place to begin.
             return None
 
-    def _all_cutouts(self, back: _Record) -> bool:
+    def _all_cutouts(self, back: Values) -> bool:
         """Tell whether all cutouts are there and are what they should be."""
-        for name in self._cutouts:
-            cutout = back.get(name)
-            if isinstance(cutout, dict):
-                cutout = cutout.get(STAMP_DATA)
-            if cutout is None or not cutout.startswith(_MAGICS):
-                return False
-        return True
+        contents = (back[name] for name in self._back.contents)
+        return all(
+            content is not None and content[:_MOST_MAGIC].tobytes().startswith(_MAGICS)
+            for content in contents
+        )
 
     def _remember(self, magic: bytes, head: int, size: int) -> None:
         if magic is not self._magics[0]:

@@ -35,13 +35,12 @@ def decode_long(source: bytes, start: int) -> tuple[int, int]:
         If the bytes end within it, or it takes more bytes than 64 bits can.
     """
     rest = shift = 0
-    for end in range(start, start + _LONGEST):
-        if end >= len(source):
-            raise ValueError("the bytes end within an integer")
-        byte = source[end]
+    for byte in source[start : start + _LONGEST]:
         rest |= (byte & 0x7F) << shift
+        shift += 7
         if byte < 0x80:
             rest &= _64_BITS
-            return (rest >> 1) ^ -(rest & 1), end + 1
-        shift += 7
+            return (rest >> 1) ^ -(rest & 1), start + shift // 7
+    if start + _LONGEST > len(source):
+        raise ValueError("the bytes end within an integer")
     raise ValueError("an integer of more than 10 bytes")

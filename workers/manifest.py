@@ -66,8 +66,9 @@ class InputSpec(_Part):
     )
     centre: Literal["source"] = Field("source", description="what lies at pixel (S//2, S//2)")
     padding: Literal["zero"] = Field("zero", description="normalised value outside the stamp")
-    missing_pixel: Literal["zero"] = Field(
-        "zero", description="normalised value of a pixel that is not finite"
+    missing_pixel: Literal["zero", "interpolated"] = Field(
+        "zero",
+        description="normalised value of a pixel that is not finite; interpolated where its gap is short, else zero",
     )
     missing_plane: Literal["zero"] = Field("zero", description="normalised value of a plane that is absent")
     sign: Literal["positive"] = Field(

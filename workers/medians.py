@@ -45,13 +45,17 @@ def medians(rows: Rows, *, unsigned: bool = False) -> NDArray[np.float32]:
 
 
 def _by_partition(rows: Rows, unsigned: bool) -> NDArray[np.float32]:
-    # np.median would copy, take the mean of a slice and look for NaN again: eight times the cost. Numbers without
-    # a sign are in the order of their bits, and integers are partitioned in less time.
+    # np.median would copy, take the mean of a slice and look for NaN again: eight times the cost. And integers are
+    # partitioned in half the time. Read as such, numbers without a sign keep their order and those with one
+    # come before them, so a median without one is where it should be; of the others the mirror image has none.
     middle = rows.shape[1] // 2
-    (rows.view(np.int32) if unsigned else rows).partition(middle, axis=1)
-    if rows.shape[1] % 2:
-        return rows[:, middle].copy()
-    return _mean(rows[:, :middle].max(axis=1), rows[:, middle])
+    rows.view(np.int32).partition(middle, axis=1)
+    upper = rows[:, middle].copy()
+    found = upper if rows.shape[1] % 2 else _mean(rows[:, :middle].max(axis=1), upper)
+    (below_zero,) = np.nonzero(np.signbit(upper)) if not unsigned else ((),)
+    if len(below_zero):
+        found[below_zero] = -_by_partition(-rows[below_zero], True)
+    return found
 
 
 def _by_blocks(rows: Rows, unsigned: bool) -> NDArray[np.float32]:

@@ -164,7 +164,7 @@ def normalise_triplets(stamps: NDArray[np.float32], spec: InputSpec) -> NDArray[
     for start in range(0, len(pixels), step):
         chunk = pixels[start : start + step].astype(np.float32, order="C", copy=True)
         target = out[(slice(start, start + len(chunk)), *lay.canvas)]
-        normalise_planes(chunk, lay, spec.normalisation, target)
+        normalise_planes(chunk, lay, spec, target)
     return out.reshape(count, planes, spec.size, spec.size)
 
 
@@ -230,10 +230,10 @@ def _normalise(
         slots = [member.slot for member in chunk]
         if slots[-1] - slots[0] + 1 == len(slots):
             target = canvas[(slice(slots[0], slots[-1] + 1), *lay.canvas)]
-            reports = normalise_planes(planes, lay, spec.normalisation, target)
+            reports = normalise_planes(planes, lay, spec, target)
         else:
             apart = np.empty((len(chunk), *(part.stop - part.start for part in lay.canvas)), np.float32)
-            reports = normalise_planes(planes, lay, spec.normalisation, apart)
+            reports = normalise_planes(planes, lay, spec, apart)
             canvas[(slots, *lay.canvas)] = apart
         yield from ((slots[row], report) for row, report in reports.items())
 

@@ -106,6 +106,21 @@ def test_long_headers_and_the_word_end_in_them(image: Pixels) -> None:
     assert same(read_stamp(written(hdu), "x"), image)
 
 
+def test_headers_that_differ_from_the_one_before(image: Pixels) -> None:
+    """A header is looked at once; the next is taken for the same only if it is, to the last card."""
+    hdus = {side: fits.PrimaryHDU(image[:, :side]) for side in (63, 62)}
+    hdus[0] = fits.PrimaryHDU(image)
+    hdus[0].header["NOTE"] = "END"
+    hdus[1] = fits.PrimaryHDU(image.astype(np.float64))
+    hdus[2] = scaled(image)
+    plain = {name: written(hdu) for name, hdu in hdus.items()}
+    plain[3] = plain[63].replace(b"EXTEND  =                    T", b"BSCALE  =                    2")
+    assert plain[3] != plain[63]
+    for name in [*plain, *reversed(plain), 63, 3, 63, 0, 63]:
+        assert same(read_stamp(plain[name], "x"), by_astropy(plain[name]))
+        assert same(read_stamp(memoryview(gzip.compress(plain[name])), "x"), by_astropy(plain[name]))
+
+
 @pytest.mark.usefixtures("no_astropy")
 def test_padding_may_be_missing(image: Pixels) -> None:
     assert same(read_stamp(written(image)[: 2880 + image.nbytes], "x"), image)

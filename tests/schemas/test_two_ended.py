@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -114,6 +115,22 @@ def test_null_cutouts(lsst: Make, triplet: Any, taken: list[bool], missing: int)
     both(lsst(stamps, history=350))
     # LSST's first is the difference: after a long history it must be there.
     assert taken == [True, missing != 2]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 a picture", b"", b"\x1f\x8b", None])
+def test_cutouts_need_not_be_fits_where_the_history_ends_before_them(
+    ztf: Make, taken: list[bool], container: Make, content: bytes | None
+) -> None:
+    reader = PacketReader(profiles=PROFILES)
+    raw = ztf(history=5)
+    (alert,) = reader.read(raw)
+    assert isinstance(alert, Alert)
+    record = alert.packet.decode()
+    record["cutoutScience"] = None if content is None else {"fileName": "x", "stampData": content}
+    odd = container(alert.packet.writer.schema, record)
+    full = PacketReader(profiles=PROFILES, two_ended=False)
+    assert [told(found) for found in reader.read(odd)] == [told(found) for found in full.read(odd)]
+    assert taken == [True, content is not None]
 
 
 def test_no_object_in_front(lsst: Make, taken: list[bool]) -> None:
@@ -277,10 +294,50 @@ class TestRegularReader:
         assert end == 2 + len(body)
         expected = fastavro.schemaless_reader(BytesIO(body), self.SCHEMA, None)
         for path in wanted:
-            value, other = values, expected
+            other = expected
             for key in path.split("."):
-                value, other = value[key], other[key]
-            assert repr(value) == repr(other)
+                other = other[key]
+            assert repr(values[path]) == repr(other)
+
+    NUMBERS = ("float", "double", "int", "long", "boolean")
+    numbers = st.lists(st.tuples(st.sampled_from(NUMBERS), st.booleans(), st.booleans()), max_size=30)
+
+    @settings(max_examples=200)
+    @given(numbers, st.integers(0, 1 << 62), st.binary(max_size=2))
+    def test_numbers_that_may_be_null_in_any_mixture(
+        self, kinds: list[tuple[str, bool, bool]], value: int, noise: bytes
+    ) -> None:
+        """Runs of them are tried together: all there, all null, then one by one."""
+        fields = [
+            {"name": f"f{i}", "type": [kind, "null"] if last else ["null", kind]}
+            for i, (kind, last, _) in enumerate(kinds)
+        ]
+        schema = fastavro.parse_schema({"type": "record", "name": "all", "fields": fields})
+        values = {"float": 0.5, "double": -2.0, "int": value % 1000, "long": value, "boolean": True}
+        buffer = BytesIO()
+        fastavro.schemaless_writer(
+            buffer,
+            schema,
+            {f"f{i}": values[kind] if there else None for i, (kind, _, there) in enumerate(kinds)},
+        )
+        body = buffer.getvalue()
+        reader = RegularReader.compile(SchemaTree(schema), schema["fields"], ())
+        assert reader is not None
+        assert reader.read(body + noise, 0, len(body + noise)) == ({}, len(body))
+        if body:
+            assert reader.read(body, 0, len(body) - 1) is None
+
+    def test_a_mismatch_after_many_runs_is_found_at_once(self) -> None:
+        fields = [{"name": f"f{i}", "type": ["null", "float"]} for i in range(400)]
+        fields.append({"name": "last", "type": "boolean"})
+        schema = fastavro.parse_schema({"type": "record", "name": "all", "fields": fields})
+        reader = RegularReader.compile(SchemaTree(schema), schema["fields"], ())
+        assert reader is not None
+        start = time.process_time()
+        for record in (b"\x00" * 400, b"\x02abcd" * 400, b"\x00\x02abcd" * 200):
+            assert reader.read(record + b"\x01", 0, len(record) + 1) == ({}, len(record) + 1)
+            assert reader.read(record + b"\x07", 0, len(record) + 1) is None
+        assert time.process_time() - start < 1
 
     @pytest.mark.parametrize("kind", [{"type": "enum", "name": "e", "symbols": ["a"]}, ["int", "enum"]])
     def test_knows_what_is_not_regular(self, kind: Any) -> None:

@@ -176,12 +176,14 @@ def test_l2_gives_planes_of_norm_one_whatever_the_unit(seed: int, unit: float, h
     plane.reshape(-1)[rng.choice(SIZE * SIZE, holes, replace=False)] = np.nan
     out = np.empty_like(plane)
     lay = window((SIZE, SIZE), (SIZE // 2, SIZE // 2), SIZE)
-    reports = normalise_planes(plane.copy(), lay, Normalisation(kind="l2"), out)
+    spec = InputSpec(size=SIZE, normalisation=Normalisation(kind="l2"))
+    reports = normalise_planes(plane.copy(), lay, spec, out)
     assert np.linalg.norm(out) == pytest.approx(1, abs=1e-6)
     assert np.array_equal(out == 0, np.isnan(plane))
     assert bool(reports) == bool(holes)
     as_is = np.empty_like(plane)
-    assert normalise_planes(plane.copy(), lay, Normalisation(kind="none"), as_is) == reports
+    spec = InputSpec(size=SIZE, normalisation=Normalisation(kind="none"))
+    assert normalise_planes(plane.copy(), lay, spec, as_is) == reports
     np.testing.assert_array_equal(as_is, np.nan_to_num(plane))
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from space2vec.workers import normalise
 from space2vec.workers.backends import OnnxBackend
 from space2vec.workers.bundle import Bundle
 from space2vec.workers.manifest import InputSpec, Normalisation
@@ -60,6 +61,20 @@ def test_is_what_the_definition_says(shape: tuple[int, int], size: int) -> None:
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
     np.testing.assert_allclose(found, centre(textbook(stamps, rule), size), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("way", [np.arcsinh, normalise._arcsinh_by_log])
+def test_either_arcsinh_is_the_same_alone_or_in_a_batch(
+    way: Callable[..., object], monkeypatch: pytest.MonkeyPatch, make_triplets: Callable[..., Stamps]
+) -> None:
+    monkeypatch.setattr(normalise, "_arcsinh", way)
+    stamps = make_triplets(20)
+    stamps[7, 0, :9] = np.nan
+    found = normalise_triplets(stamps, SPEC)
+    rule = SPEC.normalisation
+    np.testing.assert_allclose(found, centre(textbook(stamps, rule), SPEC.size), rtol=0, atol=4e-6)
+    for row in (0, 7, 19):
+        assert np.array_equal(found[row : row + 1], normalise_triplets(stamps[row : row + 1], SPEC))
 
 
 def test_leaves_its_input_alone(make_triplets: Callable[..., Stamps]) -> None:
