@@ -6,9 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from threading import Event
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,18 +15,15 @@ from space2vec.schemas.settings import Settings
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
 from space2vec.stream.logs import log_level
-from space2vec.stream.measures import Load, Measures
+from space2vec.stream.measures import Measures
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.scaling import Autoscaler
 from space2vec.stream.seated_source import make_seats
 from space2vec.stream.serving import Serving
 from space2vec.stream.source_topics import source_partitions
+from space2vec.stream.summary import Summary
 from space2vec.stream.worker_seat import Seat
-
-if TYPE_CHECKING:
-    from space2vec.workers.bundle import Bundle
-    from space2vec.workers.classifier import ClassifierStatus
 
 log = structlog.get_logger()
 
@@ -40,27 +35,6 @@ _SILENCE_S = 90.0  # a stream worker that says nothing for so long is replaced
 _STILL_S = 300.0
 _MOST_FAILURES = 10  # of one worker in a row without a single alert answered between
 _HOPELESS = (ConfigError, ModelError)  # a restart does not cure these
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How the run stands, or ended.
-
-    ``unanswered`` counts messages that a drain had to leave; they are not committed, so whoever
-    comes next answers them. ``restarts`` counts stream workers that had to be replaced,
-    ``classifier_restarts`` classifiers. ``loads`` and ``classifiers`` have an entry per actor, ``None`` while it
-    does not serve. ``bundles`` are those that serve, each with whether it is a shadow.
-    """
-
-    counts: Counts
-    unanswered: int = 0
-    restarts: int = 0
-    seconds: float = 0.0
-    measures: Measures = field(default_factory=Measures)
-    loads: tuple[Load | None, ...] = ()
-    classifiers: tuple[ClassifierStatus | None, ...] = ()
-    classifier_restarts: int = 0
-    bundles: tuple[tuple[Bundle, bool], ...] = ()
 
 
 def run_application(

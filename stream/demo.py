@@ -22,7 +22,7 @@ from space2vec.schemas.settings import (
     SourceSettings,
     StreamSettings,
 )
-from space2vec.stream.app import Summary, run_application
+from space2vec.stream.app import run_application
 from space2vec.stream.demo_outputs import OutputReader
 from space2vec.stream.kafka_config import admin_properties
 from space2vec.stream.output_topics import OutputTopics
@@ -30,6 +30,7 @@ from space2vec.stream.poison import Poison, poison
 from space2vec.stream.publish import Publisher
 from space2vec.stream.reconcile import Accounts, Place, Totals
 from space2vec.stream.simulated import SURVEYS, SimulatedAlert, simulated_alerts, writer_schema_files
+from space2vec.stream.summary import Summary
 
 FIRST_WAVE: Final = 20
 """Messages published to see the application up, before the clock starts."""

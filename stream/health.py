@@ -24,9 +24,9 @@ from prometheus_client.exposition import choose_encoder
 
 from space2vec.schemas.errors import ConfigError
 from space2vec.schemas.settings import Settings
-from space2vec.stream.app import Summary
 from space2vec.stream.lag import LagReader, LagWatch
 from space2vec.stream.metrics import ServiceMetrics
+from space2vec.stream.summary import Summary
 from space2vec.workers.bundle import Bundle
 
 log = structlog.get_logger()

@@ -22,10 +22,10 @@ from prometheus_client.registry import Collector
 
 from space2vec.schemas.errors import Reason
 from space2vec.schemas.settings import Settings
-from space2vec.stream.app import Summary
 from space2vec.stream.counts import Counts
 from space2vec.stream.lag import Lag
 from space2vec.stream.measures import Load, Measures
+from space2vec.stream.summary import Summary
 from space2vec.workers.bundle import Bundle
 from space2vec.workers.histogram import Histogram
 from space2vec.workers.quality import Flag

@@ -18,8 +18,8 @@ from space2vec.schemas.settings import RaySettings, Settings
 from space2vec.stream.lag import LagReader, LagWatch
 
 if TYPE_CHECKING:
-    from space2vec.stream.app import Summary
     from space2vec.stream.protocols import Partition
+    from space2vec.stream.summary import Summary
 
 LOOK_S: Final = 5.0
 """Seconds over which busyness and rate are taken."""

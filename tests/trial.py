@@ -14,7 +14,8 @@ from typing import Any
 
 from space2vec.schemas.classification import decode_classification
 from space2vec.schemas.settings import Settings
-from space2vec.stream.app import Summary, run_application
+from space2vec.stream.app import run_application
+from space2vec.stream.summary import Summary
 
 
 class Outputs:

@@ -20,7 +20,7 @@ from space2vec.stream.exit_codes import INTERRUPTED, OK, UNFINISHED
 
 if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings
-    from space2vec.stream.app import Summary
+    from space2vec.stream.summary import Summary
 
 EXAMPLES: Final = """\
 Examples:

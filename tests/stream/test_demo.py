@@ -16,7 +16,6 @@ from space2vec.schemas.errors import PacketError
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import SchemaSettings
 from space2vec.schemas.writers import writer_schemas
-from space2vec.stream.app import Summary
 from space2vec.stream.broker_embedded import EmbeddedBroker
 from space2vec.stream.cli import run_command
 from space2vec.stream.commands.demo import _page, balanced
@@ -26,6 +25,7 @@ from space2vec.stream.exit_codes import OK, USAGE
 from space2vec.stream.poison import poison
 from space2vec.stream.reconcile import Totals
 from space2vec.stream.simulated import simulated_alerts, writer_schema_files
+from space2vec.stream.summary import Summary
 from space2vec.workers.bundle import load_bundle
 from space2vec.workers.preprocess import Preprocessor
 

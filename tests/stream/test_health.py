@@ -16,13 +16,14 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from space2vec.schemas.errors import ConfigError, KafkaError
 from space2vec.schemas.settings import MetricsSettings, Settings
-from space2vec.stream.app import Summary, run_application
+from space2vec.stream.app import run_application
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
 from space2vec.stream.health import SILENCE_S, Endpoint, Health
 from space2vec.stream.lag import Lag, LagReader, LagWatch
 from space2vec.stream.measures import Load
 from space2vec.stream.protocols import Partition
+from space2vec.stream.summary import Summary
 from space2vec.workers.bundle import load_bundle
 from space2vec.workers.classifier import ClassifierStatus
 from space2vec.workers.histogram import Histogram

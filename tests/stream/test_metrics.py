@@ -21,7 +21,6 @@ from space2vec.schemas.errors import Reason
 from space2vec.schemas.settings import Settings
 from space2vec.schemas.times import mjd_tai
 from space2vec.stream.actor_status import StatusCalls
-from space2vec.stream.app import Summary
 from space2vec.stream.batch import Outcome
 from space2vec.stream.counts import Counts
 from space2vec.stream.measures import STAGES, Load, Measures, Meter
@@ -29,6 +28,7 @@ from space2vec.stream.memory import MemoryScorer
 from space2vec.stream.metrics import METRICS, ServiceMetrics, metrics_table
 from space2vec.stream.models import Look, Model
 from space2vec.stream.protocols import Message, Partition
+from space2vec.stream.summary import Summary
 from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.classifier import ClassifierStatus
 from space2vec.workers.histogram import Histogram

@@ -24,13 +24,14 @@ from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings, SinkSettings
 from space2vec.schemas.writers import writer_schemas
 from space2vec.stream.answers import Answer, Answerer
-from space2vec.stream.app import Summary, run_application
+from space2vec.stream.app import run_application
 from space2vec.stream.audit import audit
 from space2vec.stream.batch import Batch, Opener
 from space2vec.stream.lineup import start_lineup
 from space2vec.stream.memory import MemoryScorer
 from space2vec.stream.models import Model
 from space2vec.stream.protocols import Message, Partition
+from space2vec.stream.summary import Summary
 from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.preprocess import Preprocessor
 from trial import Outputs, await_that, expected_ids

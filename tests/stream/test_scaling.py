@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from space2vec.schemas.settings import RaySettings, Settings
-from space2vec.stream.app import Summary
 from space2vec.stream.audit import audit
 from space2vec.stream.counts import Counts
 from space2vec.stream.measures import Load, Measures
 from space2vec.stream.protocols import Partition
 from space2vec.stream.scaling import BUSY, LOOK_S, SHRINK_S, Demand, Scaling, demand_between
+from space2vec.stream.summary import Summary
 from space2vec.workers.classifier import ClassifierStatus
 from space2vec.workers.histogram import Histogram
 from trial import Outputs, Run, assert_all_answered, await_that

@@ -58,7 +58,8 @@ def main(folder: Path, messages: int) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from space2vec.stream.app import Summary, run_application
+    from space2vec.stream.app import run_application
+    from space2vec.stream.summary import Summary
 
     settings = Settings.model_validate_json((folder / "settings.json").read_text())
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
