@@ -73,7 +73,7 @@ class Report:
 
     def card(self, manifest: Manifest) -> str:
         """The card as Markdown."""
-        settings = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.recipe.items())
+        settings = " ".join(_flag(name, value) for name, value in self.recipe.items())
         stamps = "--stamps ../shared/stamps " if self.seen else ""
         rows = [
             f"| {survey} | {f.real} / {f.bogus} | {f.auc:.4f} ({f.auc_low:.4f} to {f.auc_high:.4f}) "
@@ -122,3 +122,10 @@ class Report:
                 "",
             ]
         )
+
+
+def _flag(name: str, value: float | bool) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {value}"
