@@ -35,12 +35,12 @@ class Recipe:
 
     count: int = 50_000
     held_out: int = 3_000
-    epochs: int = 5
-    cycle: int = 7
+    epochs: int = 2
+    cycle: int = 5
     batch: int = 128
     rate: float = 3e-3
     copies: int = 12
-    real_epochs: int = 2
+    real_epochs: int = 3
     real_rate: float = 2e-3
     bfloat16: bool = True
     seed: int = 1

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 REACH = 5
 """Pixels of the longest gap that is closed: 15 % of a stamp's rows, lost at random, seldom leave a longer one."""
 
+MARGIN = REACH + 1
+
 Planes = NDArray[np.float32]
 
 
@@ -27,29 +29,34 @@ def close_gaps(planes: Planes) -> None:
     planes : (M, rows, cols) float32
         Normalised values, NaN where there is none.
     """
-    lost = np.isnan(planes)
-    along, row_gap = _between(planes, lost)
-    across, column_gap = (
-        found.swapaxes(1, 2) for found in _between(planes.swapaxes(1, 2), lost.swapaxes(1, 2))
-    )
-    np.copyto(planes, along, where=lost & (row_gap < column_gap))
-    np.copyto(planes, across, where=lost & (column_gap < row_gap))
-    np.copyto(planes, (along + across) * np.float32(0.5), where=lost & (row_gap == column_gap))
+    lost = np.nonzero(np.isnan(planes))
+    # A margin without values keeps every search within its plane.
+    values = np.pad(planes, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)), constant_values=np.nan)
+    _, _, width = values.shape
+    plane, row, column = lost
+    at = (plane * values.shape[1] + row + MARGIN) * width + column + MARGIN
+    flat = values.reshape(-1)
+    valued = ~np.isnan(flat)
+    along, row_gap = _between(flat, valued, at, 1)
+    across, column_gap = _between(flat, valued, at, width)
+    closed = np.where(row_gap < column_gap, along, across)
+    np.copyto(closed, (along + across) * np.float32(0.5), where=row_gap == column_gap)
+    closed[np.minimum(row_gap, column_gap) > REACH] = np.nan
+    planes[lost] = closed
 
 
-def _between(planes: Planes, lost: NDArray[np.bool_]) -> tuple[Planes, NDArray[np.int16]]:
-    """Interpolate along rows; also give the length of each lost pixel's gap, ``REACH + 1`` where it is not closed."""
-    length = planes.shape[2]
-    column = np.arange(length, dtype=np.int16)
-    before = np.maximum.accumulate(np.where(lost, np.int16(-1), column), axis=2)
-    after = np.minimum.accumulate(np.where(lost, np.int16(length), column)[..., ::-1], axis=2)[..., ::-1]
-    gap = after - before - np.int16(1)
-    closed = np.nonzero(lost & (before >= 0) & (after < length) & (gap <= REACH))
-    plane, row, at = closed
-    low, high = before[closed], after[closed]
-    found = np.full(planes.shape, np.nan, np.float32)
-    weighed = planes[plane, row, low] * (high - at) + planes[plane, row, high] * (at - low)
-    found[closed] = weighed / (high - low)
-    gaps = np.full(planes.shape, REACH + 1, np.int16)
-    gaps[closed] = gap[closed]
-    return found, gaps
+def _between(
+    values: NDArray[np.float32], valued: NDArray[np.bool_], at: NDArray[np.int64], step: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Interpolate the pixels ``at`` along one axis; also give the length of each one's gap."""
+    low, high = _distance(valued, at, -step), _distance(valued, at, step)
+    below, above = values[at - low * step], values[at + high * step]
+    return ((below * high + above * low) / (low + high)).astype(np.float32), low + high - 1
+
+
+def _distance(valued: NDArray[np.bool_], at: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+    """How many steps it is to a pixel with a value; ``REACH + 1`` where that is too many."""
+    found = np.full(len(at), REACH + 1)
+    for steps in range(REACH, 0, -1):
+        found[valued[at + steps * step]] = steps
+    return found
