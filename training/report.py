@@ -99,8 +99,8 @@ def _lines(found: Any) -> Iterable[str]:
                 if "auc" in each
             ],
         )
-        for name in ("points, held out", "invariance, held out"):
-            if name in part:
+        for name in part:
+            if name.startswith(("points", "invariance")):
                 yield ""
                 yield f"{name.capitalize()}: `{json.dumps(part[name])}`"
 
