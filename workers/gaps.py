@@ -31,32 +31,20 @@ def close_gaps(planes: Planes) -> None:
     """
     lost = np.nonzero(np.isnan(planes))
     # A margin without values keeps every search within its plane.
-    values = np.pad(planes, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)), constant_values=np.nan)
-    _, _, width = values.shape
+    count, height, width = planes.shape[0], planes.shape[1] + 2 * MARGIN, planes.shape[2] + 2 * MARGIN
+    values = np.full((count, height, width), np.nan, np.float32)
+    values[:, MARGIN:-MARGIN, MARGIN:-MARGIN] = planes
     plane, row, column = lost
-    at = (plane * values.shape[1] + row + MARGIN) * width + column + MARGIN
-    flat = values.reshape(-1)
-    valued = ~np.isnan(flat)
-    along, row_gap = _between(flat, valued, at, 1)
-    across, column_gap = _between(flat, valued, at, width)
+    at = ((plane * height + row + MARGIN) * width + column + MARGIN)[:, None]
+    values = values.reshape(-1)
+    ways = np.array([-1, 1, -width, width])  # along the row, then along the column
+    valued = ~np.isnan(values[at[..., None] + ways[:, None] * np.arange(1, MARGIN)])
+    steps = np.where(valued.any(axis=2), valued.argmax(axis=2) + 1, MARGIN)
+    ends, low, high = values[at + steps * ways], steps[:, ::2], steps[:, 1::2]
+    found = ((ends[:, ::2] * high + ends[:, 1::2] * low) / (low + high)).astype(np.float32)
+    along, across = found.T
+    row_gap, column_gap = (low + high - 1).T
     closed = np.where(row_gap < column_gap, along, across)
     np.copyto(closed, (along + across) * np.float32(0.5), where=row_gap == column_gap)
     closed[np.minimum(row_gap, column_gap) > REACH] = np.nan
     planes[lost] = closed
-
-
-def _between(
-    values: NDArray[np.float32], valued: NDArray[np.bool_], at: NDArray[np.int64], step: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Interpolate the pixels ``at`` along one axis; also give the length of each one's gap."""
-    low, high = _distance(valued, at, -step), _distance(valued, at, step)
-    below, above = values[at - low * step], values[at + high * step]
-    return ((below * high + above * low) / (low + high)).astype(np.float32), low + high - 1
-
-
-def _distance(valued: NDArray[np.bool_], at: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """How many steps it is to a pixel with a value; ``REACH + 1`` where that is too many."""
-    found = np.full(len(at), REACH + 1)
-    for steps in range(REACH, 0, -1):
-        found[valued[at + steps * step]] = steps
-    return found
