@@ -40,7 +40,7 @@ class Recipe:
     batch: int = 128
     rate: float = 3e-3
     copies: int = 12
-    real_epochs: int = 3
+    real_epochs: int = 5
     real_rate: float = 2e-3
     bfloat16: bool = True
     seed: int = 1

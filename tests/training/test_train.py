@@ -112,4 +112,4 @@ def test_shipped_bundle_agrees_with_drb_on_real_ztf_alerts_it_never_saw() -> Non
     drb = alerts.numbers("label_drb")
     sure = (drb > 0.9) | (drb < 0.1)
     logit = logits(open_backend(bundle, "cpu"), alerts.inputs(bundle.manifest.input))
-    assert performance(logit[sure], drb[sure] > 0.5).auc >= 0.95
+    assert performance(logit[sure], drb[sure] > 0.5).auc >= 0.97
