@@ -73,7 +73,7 @@ class Report:
 
     def card(self, manifest: Manifest) -> str:
         """The card as Markdown."""
-        settings = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.recipe.items())
+        settings = " ".join(_flag(name, value) for name, value in self.recipe.items())
         stamps = "--stamps ../shared/stamps " if self.seen else ""
         rows = [
             f"| {survey} | {f.real} / {f.bogus} | {f.auc:.4f} ({f.auc_low:.4f} to {f.auc_high:.4f}) "
@@ -96,7 +96,8 @@ class Report:
                 "  with 40 % of the hashes were held out (`space2vec.training.tiers`).",
                 f"- Seed {self.recipe['seed']}; SHA-256 of the training set:",
                 f"  `{self.digest}`.",
-                "  The set repeats bit for bit with the same library versions; so do the weights on one thread.",
+                "  The set repeats bit for bit with the same library versions; so do the weights on one thread of the same kind",
+                "  of processor.",
                 f"- Loss by epoch: {', '.join(f'{loss:.4f}' for loss in self.losses)}.",
                 f"- Temperature {self.temperature:.3f} and operating points (published logits) from half of the held-out",
                 f"  simulated candidates: {', '.join(f'{name} {least:.2f}' for name, least in self.points.items())}.",
@@ -122,3 +123,10 @@ class Report:
                 "",
             ]
         )
+
+
+def _flag(name: str, value: float | bool) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {value}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from json import dump
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from space2vec.training.dataset import STAMP_SIZES
+from space2vec.training.kept import kept_numbers, kept_table
 from space2vec.training.labelled import read_labelled
 from space2vec.training.metrics import OPERATING_FPR
 from space2vec.training.on_real import on_lsst, on_ztf
-from space2vec.training.on_simulated import Found, against, judge, on_simulated
-from space2vec.training.simulate import generate
+from space2vec.training.on_simulated import Found, Judged, against, judge, on_simulated
+from space2vec.training.simulate import Candidates, generate
 from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import load_bundle
 
@@ -28,7 +30,15 @@ TRAINING_SEED = 1
 
 
 def evaluate(
-    name: str, count: int, stamps: Path | None, console: Console, *, baselines: int = 0, seeds: int = 3
+    name: str,
+    count: int,
+    stamps: Path | None,
+    console: Console,
+    *,
+    baselines: int = 0,
+    seeds: int = 3,
+    processes: int = 2,
+    kept: Path | None = None,
 ) -> Found:
     """Evaluate a bundle.
 
@@ -46,18 +56,25 @@ def evaluate(
         Candidates per survey that a random forest and gradient boosting learn from; 0 for none.
     seeds : int
         How often each of them learns.
+    processes : int
+        Processes that simulate.
+    kept : Path or None
+        Folder where simulated candidates and the baselines' results stay for the next bundle.
     """
     bundle = load_bundle(name)
     backend, manifest = open_backend(bundle, "cpu"), bundle.manifest
     simulated: Found = {}
     for survey in STAMP_SIZES:
-        console.print(f"simulating {count} {survey} candidates")
-        judged = judge(backend, manifest, survey, count)
+        console.print(f"judging {count} simulated {survey} candidates")
+        file = kept / f"judged-{survey}-{count}.npz" if kept else None
+        judged = judge(backend, manifest, survey, count, processes=processes, file=file)
         found = on_simulated(judged, manifest)
         if baselines:
             console.print(f"teaching the baselines {baselines} {survey} candidates")
-            taught = generate(survey, baselines, TRAINING_SEED, size=STAMP_SIZES[survey][1])
-            found["baselines"] = against(judged, taught, range(seeds))
+            file = kept / f"baselines-{survey}-{count}-{baselines}-{seeds}.json" if kept else None
+            found["baselines"] = kept_numbers(
+                file, partial(_baselines, judged, survey, baselines, seeds, processes, kept)
+            )
         simulated[survey] = found
     real: Found = {}
     for survey, judgement in (("ztf", on_ztf), ("lsst", on_lsst)):
@@ -66,6 +83,14 @@ def evaluate(
             real[survey] = judgement(backend, manifest, read_labelled(stamps, survey))
     return {"bundle": manifest.name, "version": manifest.version, "sha256": bundle.sha256,
             "count": count, "baselines": baselines, "simulated": simulated, "real": real}  # fmt: skip
+
+
+def _baselines(
+    judged: Judged, survey: str, count: int, seeds: int, processes: int, kept: Path | None
+) -> JsonValue:
+    make = partial(generate, survey, count, TRAINING_SEED, size=STAMP_SIZES[survey][1], processes=processes)
+    file = kept / f"taught-{survey}-{count}.npz" if kept else None
+    return against(judged, kept_table(file, Candidates, make), range(seeds))
 
 
 def table(found: Found) -> Table:
@@ -103,8 +128,10 @@ def main(
     stamps: Path | None = None,
     count: int = 6000,
     report: Path | None = None,
-    baselines: int = 20_000,
+    baselines: int = 50_000,
     seeds: int = 3,
+    processes: int = 2,
+    kept: Path | None = None,
     json: bool = False,
 ) -> None:
     """Evaluate a bundle.
@@ -124,11 +151,23 @@ def main(
         Candidates per survey that the baselines learn from.
     seeds
         How often each baseline learns.
+    processes
+        Processes that simulate.
+    kept
+        Folder where the simulated candidates and the baselines' results stay, so that other bundles are
+        judged by the same in less time. Empty it when the simulator or the features have changed.
     json
         Print everything as JSON on standard output instead of a table.
     """
     found = evaluate(
-        bundle, count, stamps, Console(stderr=True), baselines=baselines if report else 0, seeds=seeds
+        bundle,
+        count,
+        stamps,
+        Console(stderr=True),
+        baselines=baselines if report else 0,
+        seeds=seeds,
+        processes=processes,
+        kept=kept,
     )
     if report is not None:
         # Not at the top: only reports are drawn.

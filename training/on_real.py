@@ -59,8 +59,11 @@ def on_ztf(backend: Backend, manifest: Manifest, labelled: Labelled) -> Found:
         for point, least in manifest.operating_points.items()
     }
     whole = np.isfinite(labelled.triplets).all((1, 2, 3))
-    rows = np.flatnonzero(whole & labels.held_out)[:UNTOUCHED]
-    found["invariance, held out"] = invariances(partial(logits, backend), spec, labelled.triplets[rows])
+    for told, part in (("", labels.held_out), (" and drb > 0.9", labels.held_out & (score > 0.9))):
+        rows = np.flatnonzero(whole & part)[:UNTOUCHED]
+        found[f"invariance, held out{told}"] = invariances(
+            partial(logits, backend), spec, labelled.triplets[rows]
+        )
     return found
 
 

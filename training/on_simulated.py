@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from space2vec.training.baselines import features_of, opinions
 from space2vec.training.dataset import GROUPS, STAMP_SIZES, Examples, prepare
+from space2vec.training.kept import kept_table
 from space2vec.training.metrics import calibration_error, performance, threshold_at
 from space2vec.training.retrieval import neighbours_alike, plane
 from space2vec.training.simulate import Candidates, generate
@@ -54,9 +57,19 @@ def score_all(backend: Backend, inputs: NDArray[np.float32] | NDArray[np.float16
     )
 
 
-def judge(backend: Backend, manifest: Manifest, survey: str, count: int, seed: int = SEED) -> Judged:
-    """Simulate ``count`` candidates of a survey and score them."""
-    candidates = generate(survey, count, seed, size=STAMP_SIZES[survey][1])
+def judge(
+    backend: Backend,
+    manifest: Manifest,
+    survey: str,
+    count: int,
+    seed: int = SEED,
+    *,
+    processes: int = 1,
+    file: Path | None = None,
+) -> Judged:
+    """Simulate ``count`` candidates of a survey, or take them from ``file``, and score them."""
+    make = partial(generate, survey, count, seed, size=STAMP_SIZES[survey][1], processes=processes)
+    candidates = kept_table(file, Candidates, make)
     examples = prepare(candidates, manifest.input, np.random.default_rng([seed, count]), accidents=False)
     return Judged(candidates, examples, score_all(backend, examples.inputs))
 

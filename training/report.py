@@ -99,8 +99,8 @@ def _lines(found: Any) -> Iterable[str]:
                 if "auc" in each
             ],
         )
-        for name in ("points, held out", "invariance, held out"):
-            if name in part:
+        for name in part:
+            if name.startswith(("points", "invariance")):
                 yield ""
                 yield f"{name.capitalize()}: `{json.dumps(part[name])}`"
 
@@ -140,7 +140,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[str
 
 def _axes(found: Any) -> tuple[Figure, list[Any]]:
     surveys = found["simulated"]
-    figure = Figure(figsize=(4.5 * len(surveys), 4))
+    figure = Figure(figsize=(4.5 * len(surveys), 4.2), layout="constrained")
     axes = figure.subplots(1, len(surveys), squeeze=False)
     for axis, survey in zip(axes[0], surveys, strict=True):
         axis.set_title(f"simulated {survey}")
@@ -148,7 +148,6 @@ def _axes(found: Any) -> tuple[Figure, list[Any]]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.tight_layout()
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
@@ -187,5 +186,8 @@ def _embedding(found: Any, path: Path) -> None:
                 colour = matplotlib.colormaps["tab20"](number % 20)
                 axis.scatter(*points[chosen].T, s=7, color=colour, label=name)
         axis.set(xlabel="first component", ylabel="second component")
-    axes[-1].legend(fontsize=6, ncols=2)
+    shown = {
+        name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=9, fontsize=8)
     _save(figure, path)

@@ -71,9 +71,15 @@ def _ztf(alerts: Labelled) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDAr
 
 
 def _lsst(alerts: Labelled) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    on_sky = alerts.text("epoch") == "LSSTCam on-sky"
     rehearsed = np.char.startswith(alerts.text("epoch"), "simulated")
-    return alerts.numbers("reliability"), (alerts.text("has_ss") == "True") & ~rehearsed, on_sky
+    return alerts.numbers("reliability"), (alerts.text("has_ss") == "True") & ~rehearsed, on_sky(alerts)
+
+
+def on_sky(alerts: Labelled) -> NDArray[np.bool_]:
+    """Whether the survey itself sent each from the sky, ``(N,)`` bool: no rehearsal, no other survey's images."""
+    if alerts.survey != "lsst":
+        return np.ones(len(alerts.shapes), bool)
+    return np.equal(alerts.text("epoch"), "LSSTCam on-sky")
 
 
 def objects(alerts: Labelled) -> NDArray[np.str_]:

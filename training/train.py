@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from scipy.special import expit
 from torch import nn
 
 from space2vec.training.calibrate import calibrate
@@ -27,16 +29,19 @@ from space2vec.training.causes import CAUSES
 from space2vec.training.dataset import STAMP_SIZES, Examples, befall, join, prepare
 from space2vec.training.events import KINDS
 from space2vec.training.fit import Schedule, fit, score
+from space2vec.training.kept import kept_table
 from space2vec.training.labelled import read_labelled
 from space2vec.training.metrics import OPERATING_FPR, Performance, performance
+from space2vec.training.recipe import Recipe
 from space2vec.training.simulate import generate
 from space2vec.training.symmetry import settle, symmetrise
 from space2vec.training.tiers import label, real_examples
+from space2vec.training.watch import reference
 from space2vec.workers.export import write_bundle
-from space2vec.workers.manifest import Architecture, Calibration, InputSpec, Manifest, Outputs
+from space2vec.workers.manifest import Architecture, Calibration, Counted, InputSpec, Manifest, Outputs
 from space2vec.workers.networks import Core, build_network
 
-SPEC = InputSpec(size=31)
+SPEC = InputSpec(size=31, missing_pixel="interpolated")
 ARCHITECTURE = Architecture(kind="core", parameters={"width": 16, "growth": [3, 6], "pool": 3})
 OUTPUTS = Outputs(embedding=64, kinds=KINDS[1:], causes=CAUSES[1:])
 TEST_SEED = 1_000_003
@@ -44,46 +49,7 @@ TEST_SEED = 1_000_003
 
 REAL_SURVEYS = ("ztf", "lsst")
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything that decides the weights.
-
-    Attributes
-    ----------
-    count : int
-        Simulated candidates per survey to train on.
-    held_out : int
-        Simulated candidates per survey to calibrate and test on.
-    epochs, batch : int
-        Passes over the simulated candidates; candidates per step.
-    cycle : int
-        Passes over which the first training's rate would fall to nothing; used where real alerts follow.
-    rate : float
-        Peak learning rate.
-    copies : int
-        How often each real alert occurs in the second training, each time with other accidents.
-    replay : int
-        Simulated candidates beside them.
-    real_epochs : int
-        Passes over both.
-    real_rate : float
-        Peak learning rate of these.
-    seed : int
-        Seed of the simulation and of the training.
-    """
-
-    count: int = 20_000
-    held_out: int = 3_000
-    epochs: int = 4
-    cycle: int = 10
-    batch: int = 128
-    rate: float = 3e-3
-    copies: int = 6
-    replay: int = 24_000
-    real_epochs: int = 3
-    real_rate: float = 2e-3
-    seed: int = 1
+SHIPPED = Recipe()
 
 
 def new_network(seed: int) -> Core:
@@ -96,15 +62,26 @@ def new_network(seed: int) -> Core:
 
 
 def simulate_examples(
-    count: int, seed: int, progress: Progress, *, accidents: bool, processes: int = 1
+    count: int,
+    seed: int,
+    progress: Progress,
+    *,
+    accidents: bool,
+    processes: int = 1,
+    kept: Path | None = None,
 ) -> dict[str, Examples]:
-    """Simulate ``count`` candidates of each survey and prepare them."""
+    """Simulate ``count`` candidates of each survey and prepare them; take from ``kept`` what is there."""
     sets = {}
     for survey, (_, size) in STAMP_SIZES.items():
         bar = progress.add_task(f"simulating {survey}", total=count)
         moved = partial(_move, progress, bar)
-        candidates = generate(survey, count, seed, size=size, processes=processes, progress=moved)
-        sets[survey] = prepare(candidates, SPEC, np.random.default_rng([seed, count]), accidents=accidents)
+
+        def make(survey: str = survey, size: int = size, moved: Callable[[int], None] = moved) -> Examples:
+            candidates = generate(survey, count, seed, size=size, processes=processes, progress=moved)
+            return prepare(candidates, SPEC, np.random.default_rng([seed, count]), accidents=accidents)
+
+        sets[survey] = kept_table(kept / f"{survey}-{seed}-{count}.npz" if kept else None, Examples, make)
+        moved(count)
     return sets
 
 
@@ -113,11 +90,10 @@ def _move(progress: Progress, bar: TaskID, done: int) -> None:
 
 
 def fine_tuning_set(stamps: Path, simulated: Examples, recipe: Recipe) -> Examples:
-    """Real alerts that are not held out, and some of the simulated candidates lest they be forgotten."""
+    """Real alerts that are not held out, and the simulated candidates lest they be forgotten."""
     rng = np.random.default_rng([recipe.seed, 11])
     real = [real_examples(read_labelled(stamps, name), SPEC, recipe.copies, rng) for name in REAL_SURVEYS]
-    replayed = rng.choice(len(simulated), min(recipe.replay, len(simulated)), replace=False)
-    return join([simulated.take(replayed), *real])
+    return join([simulated, *real])
 
 
 def fit_with_bar(
@@ -152,25 +128,40 @@ def train(
     processes: int,
     console: Console,
     stamps: Path | None = None,
-    checkpoint: Path | None = None,
+    kept: Path | None = None,
 ) -> Report:
     """Simulate, train, fine-tune where there are real stamps, calibrate, test, and write the bundle with its card."""
     began, cpu = time.monotonic(), time.process_time()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        sets = simulate_examples(recipe.count, recipe.seed, progress, accidents=True, processes=processes)
+        sets = simulate_examples(
+            recipe.count, recipe.seed, progress, accidents=True, processes=processes, kept=kept
+        )
         held_out = simulate_examples(
-            recipe.held_out, recipe.seed + TEST_SEED, progress, accidents=False, processes=processes
+            recipe.held_out,
+            recipe.seed + TEST_SEED,
+            progress,
+            accidents=False,
+            processes=processes,
+            kept=kept,
         )
         examples = join(list(sets.values()))
         network = new_network(recipe.seed)
         cycle = recipe.cycle if stamps is not None else 0
-        schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate, recipe.seed, cycle)
-        losses = pretrain(network, examples, schedule, progress, checkpoint)
+        schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate, recipe.seed, cycle, recipe.bfloat16)
+        losses = pretrain(
+            network, examples, schedule, progress, kept / "pretrained.safetensors" if kept else None
+        )
         digest = examples.digest()
         if stamps is not None:
             tuning = fine_tuning_set(stamps, examples, recipe)
-            schedule = Schedule(recipe.real_epochs, recipe.batch, recipe.real_rate, recipe.seed + 1)
+            schedule = Schedule(
+                recipe.real_epochs,
+                recipe.batch,
+                recipe.real_rate,
+                recipe.seed + 1,
+                bfloat16=recipe.bfloat16,
+            )
             losses += fit_with_bar(network, tuning, schedule, progress, "fine-tuning")
             digest = hashlib.sha256(f"{digest} {tuning.digest()}".encode()).hexdigest()
     settle(network.stages)
@@ -202,6 +193,7 @@ def train(
         calibration=Calibration(temperature=temperature),
         operating_points=points,
         training=report.summary(),
+        reference=references(stamps, network, temperature) if stamps is not None else {},
     )
     write_bundle(out, manifest, network, golden_stamps(recipe.seed + 2 * TEST_SEED))
     (out / "card.md").write_text(report.card(manifest))
@@ -225,6 +217,15 @@ def pretrain(
         told = {"mark": mark, "losses": " ".join(str(loss) for loss in losses)}
         safetensors.torch.save_file(state, checkpoint, told)
     return losses
+
+
+def references(stamps: Path, network: nn.Module, temperature: float) -> dict[str, dict[str, Counted]]:
+    """By survey, the real alerts against which drift is measured."""
+
+    def probability(inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(expit(score(network, inputs) / np.float64(temperature)))
+
+    return {survey: reference(read_labelled(stamps, survey), SPEC, probability) for survey in REAL_SURVEYS}
 
 
 def seen_alerts(stamps: Path) -> tuple[tuple[str, int], ...]:
@@ -257,9 +258,9 @@ def main(
     *,
     out: Path,
     stamps: Path | None = None,
-    version: str = "2",
-    recipe: Annotated[Recipe, cyclopts.Parameter(name="*")] = Recipe(),
-    checkpoint: Path | None = None,
+    version: str = "3",
+    recipe: Annotated[Recipe, cyclopts.Parameter(name="*")] = SHIPPED,
+    kept: Path | None = None,
     processes: int = 2,
     threads: int = 2,
 ) -> None:
@@ -276,9 +277,9 @@ def main(
         Version that annotations will carry.
     recipe
         What decides the weights.
-    checkpoint
-        File that keeps the network between the two trainings; the first is left out where the file is of the same
-        recipe and data.
+    kept
+        Folder where a run leaves its simulated candidates, and the network before it saw real alerts; a later
+        one of the same settings takes them from there. Empty it when the simulator has changed.
     processes
         Processes that simulate.
     threads
@@ -297,7 +298,7 @@ def main(
         processes=processes,
         console=console,
         stamps=stamps,
-        checkpoint=checkpoint,
+        kept=kept,
     )
     for survey, found in report.held_out.items():
         console.print(

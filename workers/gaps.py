@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 REACH = 5
 """Pixels of the longest gap that is closed: 15 % of a stamp's rows, lost at random, seldom leave a longer one."""
 
+MARGIN = REACH + 1
+
 Planes = NDArray[np.float32]
 
 
@@ -27,29 +29,22 @@ def close_gaps(planes: Planes) -> None:
     planes : (M, rows, cols) float32
         Normalised values, NaN where there is none.
     """
-    lost = np.isnan(planes)
-    along, row_gap = _between(planes, lost)
-    across, column_gap = (
-        found.swapaxes(1, 2) for found in _between(planes.swapaxes(1, 2), lost.swapaxes(1, 2))
-    )
-    np.copyto(planes, along, where=lost & (row_gap < column_gap))
-    np.copyto(planes, across, where=lost & (column_gap < row_gap))
-    np.copyto(planes, (along + across) * np.float32(0.5), where=lost & (row_gap == column_gap))
-
-
-def _between(planes: Planes, lost: NDArray[np.bool_]) -> tuple[Planes, NDArray[np.int16]]:
-    """Interpolate along rows; also give the length of each lost pixel's gap, ``REACH + 1`` where it is not closed."""
-    length = planes.shape[2]
-    column = np.arange(length, dtype=np.int16)
-    before = np.maximum.accumulate(np.where(lost, np.int16(-1), column), axis=2)
-    after = np.minimum.accumulate(np.where(lost, np.int16(length), column)[..., ::-1], axis=2)[..., ::-1]
-    gap = after - before - np.int16(1)
-    closed = np.nonzero(lost & (before >= 0) & (after < length) & (gap <= REACH))
-    plane, row, at = closed
-    low, high = before[closed], after[closed]
-    found = np.full(planes.shape, np.nan, np.float32)
-    weighed = planes[plane, row, low] * (high - at) + planes[plane, row, high] * (at - low)
-    found[closed] = weighed / (high - low)
-    gaps = np.full(planes.shape, REACH + 1, np.int16)
-    gaps[closed] = gap[closed]
-    return found, gaps
+    lost = np.nonzero(np.isnan(planes))
+    # A margin without values keeps every search within its plane.
+    count, height, width = planes.shape[0], planes.shape[1] + 2 * MARGIN, planes.shape[2] + 2 * MARGIN
+    values = np.full((count, height, width), np.nan, np.float32)
+    values[:, MARGIN:-MARGIN, MARGIN:-MARGIN] = planes
+    plane, row, column = lost
+    at = ((plane * height + row + MARGIN) * width + column + MARGIN)[:, None]
+    values = values.reshape(-1)
+    ways = np.array([-1, 1, -width, width])  # along the row, then along the column
+    valued = ~np.isnan(values[at[..., None] + ways[:, None] * np.arange(1, MARGIN)])
+    steps = np.where(valued.any(axis=2), valued.argmax(axis=2) + 1, MARGIN)
+    ends, low, high = values[at + steps * ways], steps[:, ::2], steps[:, 1::2]
+    found = ((ends[:, ::2] * high + ends[:, 1::2] * low) / (low + high)).astype(np.float32)
+    along, across = found.T
+    row_gap, column_gap = (low + high - 1).T
+    closed = np.where(row_gap < column_gap, along, across)
+    np.copyto(closed, (along + across) * np.float32(0.5), where=row_gap == column_gap)
+    closed[np.minimum(row_gap, column_gap) > REACH] = np.nan
+    planes[lost] = closed

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from space2vec.training.dataset import GROUPS
+from space2vec.training.invariance import invariances
 from space2vec.training.on_simulated import Judged, judge, score_all
 from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import load_bundle
@@ -27,10 +28,16 @@ def kept(judged: Judged, chosen: np.ndarray) -> float:
     return float((judged.scores.logit[chosen] >= BALANCED).mean())
 
 
-def torn(judged: Judged) -> Scores:
-    """Scores of the same candidates with five neighbouring columns lost, from 3 px beside the source on."""
+def turned(judged: Judged) -> np.ndarray:
+    """Stamps of the candidates, the source positive in every difference."""
     stamps = judged.candidates.stamps.copy()
     stamps[judged.candidates.negative & ~judged.candidates.flipped, 2] *= -1
+    return stamps
+
+
+def torn(judged: Judged) -> Scores:
+    """Scores of the same candidates with five neighbouring columns lost, from 3 px beside the source on."""
+    stamps = turned(judged)
     middle = stamps.shape[-1] // 2
     stamps[..., middle + 3 : middle + 8] = np.nan
     return score_all(open_backend(BUNDLE, "cpu"), normalise_triplets(stamps, BUNDLE.manifest.input))
@@ -41,6 +48,14 @@ def test_lost_columns_make_no_spike_of_undecided_scores(judged: Judged) -> None:
         return float(((scores.probability > 0.3) & (scores.probability < 0.5)).mean())
 
     assert undecided(torn(judged)) < undecided(judged.scores) + 0.05
+
+
+def test_rows_lost_anywhere_move_few_scores(judged: Judged) -> None:
+    stamps, backend = turned(judged), open_backend(BUNDLE, "cpu")
+    whole = stamps[np.isfinite(stamps).all((1, 2, 3))][:250]
+    assert len(whole) == 250
+    steady = invariances(lambda inputs: score_all(backend, inputs).logit, BUNDLE.manifest.input, whole)
+    assert steady["rows_lost"] > 0.8  # type: ignore[operator]
 
 
 def test_negative_sources_are_kept_like_positive_ones(judged: Judged) -> None:

@@ -16,10 +16,11 @@ from space2vec.training.labelled import read_labelled
 from space2vec.training.metrics import performance
 from space2vec.training.on_real import logits
 from space2vec.training.on_simulated import by_snr, judge, on_simulated, passed
+from space2vec.training.recipe import Recipe
 from space2vec.training.simulate import generate
 from space2vec.training.symmetry import settle
 from space2vec.training.tiers import label
-from space2vec.training.train import SPEC, Recipe, new_network, train
+from space2vec.training.train import SPEC, new_network, train
 from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import load_bundle, verify_bundle
 
@@ -71,7 +72,7 @@ def test_augmentation_takes_away_a_few_lines_and_edges() -> None:
 
 
 def test_command_leaves_a_bundle_with_a_card(tmp_path: Path) -> None:
-    recipe = Recipe(count=150, held_out=150, epochs=1, batch=32, seed=5)
+    recipe = Recipe(count=150, held_out=150, epochs=1, batch=32, bfloat16=False, seed=5)
     report = train(recipe, tmp_path / "core", version="9", processes=1, console=Console(file=io.StringIO()))
     bundle = load_bundle(tmp_path / "core")
     assert all(check.ok for check in verify_bundle(bundle, "cpu"))
@@ -111,4 +112,4 @@ def test_shipped_bundle_agrees_with_drb_on_real_ztf_alerts_it_never_saw() -> Non
     drb = alerts.numbers("label_drb")
     sure = (drb > 0.9) | (drb < 0.1)
     logit = logits(open_backend(bundle, "cpu"), alerts.inputs(bundle.manifest.input))
-    assert performance(logit[sure], drb[sure] > 0.5).auc >= 0.95
+    assert performance(logit[sure], drb[sure] > 0.5).auc >= 0.97
