@@ -160,7 +160,7 @@ class _Night:
             while self._accounts.answered < len(wave):
                 if self._stop.wait(0.05):
                     return
-            self._began_at = time.time()
+            self._began_at = int(1000 * time.time()) / 1000  # Kafka's times are whole milliseconds
             for message in self._messages[len(wave) :]:
                 self._publish(publisher, message)
             publisher.close()
