@@ -92,7 +92,7 @@ def consumer_properties(source: SourceSettings) -> Properties:
         # A partition's fetch must hold many packets: the default of 1 MiB holds eight. But what a fetch brings is
         # held as it unfolds, by a factor of two to ten where the topic is compressed, and beyond the bound below.
         "fetch.message.max.bytes": 2 << 20,
-        "fetch.max.bytes": 16 << 20,
+        "fetch.max.bytes": 8 << 20,
         "fetch.wait.max.ms": 100,
         # The bound on what librdkafka holds ahead; its default back-off of 1 s would leave gaps at the bound.
         "queued.max.messages.kbytes": max(1, source.prefetch_bytes >> 10),
@@ -117,7 +117,7 @@ def producer_properties(
         "linger.ms": 5,
         "compression.type": "lz4",
         "message.max.bytes": sink.max_message_bytes,
-        "queue.buffering.max.kbytes": 128 << 10,
+        "queue.buffering.max.kbytes": 64 << 10,
         # Shorter than the transaction's timeout, so that a failure is seen before the broker gives up.
         "message.timeout.ms": 30_000,
         "delivery.report.only.error": True,

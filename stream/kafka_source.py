@@ -27,7 +27,7 @@ _CALL_S = 30.0
 _LOGICAL = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}
 _NIGHT_S = 30.0  # between two looks whether a new night has begun
 _PATIENCE_S = 5.0  # how long a full pipeline may leave the consumer alone before partitions are paused
-_BATCH_BYTES = 32 << 20  # one poll should not hand out much more than this
+_BATCH_BYTES = 16 << 20  # one poll should not hand out much more than this
 _FINAL = (Code._AUTHENTICATION, Code.TOPIC_AUTHORIZATION_FAILED, Code.GROUP_AUTHORIZATION_FAILED)  # noqa: SLF001
 _COMMIT_LATER = (
     Code.REBALANCE_IN_PROGRESS,
@@ -86,7 +86,7 @@ class KafkaSource:
         return list(self._joined)
 
     def poll(self, limit: int, timeout: float) -> list[Message]:
-        """At most ``limit`` messages, and about 32 MiB of them."""
+        """At most ``limit`` messages, and about 16 MiB of them."""
         if limit == 0:
             return self._only_serve_events()
         if self._paused:
