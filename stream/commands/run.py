@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -137,8 +137,9 @@ def draining_on_signals() -> Iterator[Event]:
     def on_signal(number: int, _: object) -> None:
         if stop.is_set():
             os._exit(INTERRUPTED)
-        _log().info("draining; once more to end now")
         stop.set()
+        with suppress(RuntimeError):  # it came while a line was being written
+            _log().info("draining; once more to end now")
 
     former: dict[int, Callable[[int, Any], Any] | int | None] = {
         number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
