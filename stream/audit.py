@@ -2,8 +2,8 @@
 
 Everything below the group's committed offsets must have been answered once. So the committed offsets
 are read first, then the topics up to where they end at that time, transactions that are open then
-included: an audit of a live stream is of what was committed when it began. Offsets that hold control records or were compacted away are not in
-what a read_committed reader sees, so they are no gaps.
+included: an audit of a live stream is of what was committed when it began. Offsets that hold
+control records or were compacted away are not in what a read_committed reader sees, so they are no gaps.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
 
 from space2vec.schemas.errors import KafkaError
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, TopicPartition
 
 _AGAIN_S = 0.2
+_PASSING = (
+    Code.UNSTABLE_OFFSET_COMMIT,
+    Code.NOT_COORDINATOR,
+    Code.COORDINATOR_NOT_AVAILABLE,
+    Code.COORDINATOR_LOAD_IN_PROGRESS,
+    Code._WAIT_COORD,  # noqa: SLF001
+)
 
 
 def committed_offsets(
@@ -40,21 +48,16 @@ def committed_offsets(
     deadline = Deadline(timeout)
     while True:
         try:
-            return [checked(tp) for tp in _asked(consumer, partitions, deadline)]
-        except KafkaError:
-            if deadline.left < _AGAIN_S:
-                raise
+            found = consumer.committed(list(partitions), timeout=max(1.0, deadline.left))
+            unknown = next((tp for tp in found if tp.error is not None), None)
+            if unknown is None:
+                return list(found)
+            error, told = unknown.error, _unknown(unknown)
+        except KafkaException as raised:
+            error, told = raised.args[0], f"the group's offsets: {raised.args[0].str()}"
+        if not (error.retriable() or error.code() in _PASSING) or deadline.left < _AGAIN_S:
+            raise KafkaError(told)
         time.sleep(_AGAIN_S)
-
-
-def _asked(
-    consumer: Consumer, partitions: Sequence[TopicPartition], deadline: Deadline
-) -> list[TopicPartition]:
-    try:
-        found: list[TopicPartition] = consumer.committed(list(partitions), timeout=max(1.0, deadline.left))
-    except KafkaException as error:
-        raise KafkaError(f"the group's offsets: {error.args[0].str()}") from error
-    return found
 
 
 def checked(tp: TopicPartition) -> TopicPartition:
@@ -66,5 +69,9 @@ def checked(tp: TopicPartition) -> TopicPartition:
         If it is an error.
     """
     if tp.error is not None:
-        raise KafkaError(f"offset of {tp.topic}-{tp.partition} is not known: {tp.error.str()}")
+        raise KafkaError(_unknown(tp))
     return tp
+
+
+def _unknown(tp: TopicPartition) -> str:
+    return f"offset of {tp.topic}-{tp.partition} is not known: {tp.error.str()}"

@@ -56,3 +56,15 @@ def test_a_group_that_cannot_be_asked_is_a_kafka_error() -> None:
 
     with pytest.raises(KafkaError, match="offsets"):
         committed_offsets(SimpleNamespace(committed=away), [], 1.0)
+
+
+def test_a_right_that_is_missing_is_told_at_once() -> None:
+    asked = []
+
+    def refused(partitions: object, timeout: float) -> None:
+        asked.append(timeout)
+        raise KafkaException(Code(Code.GROUP_AUTHORIZATION_FAILED))
+
+    with pytest.raises(KafkaError, match="offsets"):
+        committed_offsets(SimpleNamespace(committed=refused), [], 30.0)
+    assert len(asked) == 1
