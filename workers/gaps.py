@@ -6,15 +6,26 @@ stands beside the gap tells better what was in it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 REACH = 5
 """Pixels of the longest gap that is closed: 15 % of a stamp's rows, lost at random, seldom leave a longer one."""
 
-MARGIN = REACH + 1
+_MARGIN = REACH + 1
+"""Pixels without a value that are put between lines: a gap that reaches a line's end is longer than any closed."""
 
 Planes = NDArray[np.float32]
+
+
+class _Bridged(NamedTuple):
+    """Pixels of short gaps in lines of one direction, ``(K,)`` each: where they are, how long their gap, what fits."""
+
+    at: NDArray[np.intp]
+    gap: NDArray[np.intp]
+    value: NDArray[np.float32]
 
 
 def close_gaps(planes: Planes) -> None:
@@ -26,25 +37,44 @@ def close_gaps(planes: Planes) -> None:
 
     Parameters
     ----------
-    planes : (M, rows, cols) float32
+    planes : (M, rows, cols) float32, C order
         Normalised values, NaN where there is none.
     """
-    lost = np.nonzero(np.isnan(planes))
-    # A margin without values keeps every search within its plane.
-    count, height, width = planes.shape[0], planes.shape[1] + 2 * MARGIN, planes.shape[2] + 2 * MARGIN
-    values = np.full((count, height, width), np.nan, np.float32)
-    values[:, MARGIN:-MARGIN, MARGIN:-MARGIN] = planes
-    plane, row, column = lost
-    at = ((plane * height + row + MARGIN) * width + column + MARGIN)[:, None]
-    values = values.reshape(-1)
-    ways = np.array([-1, 1, -width, width])  # along the row, then along the column
-    valued = ~np.isnan(values[at[..., None] + ways[:, None] * np.arange(1, MARGIN)])
-    steps = np.where(valued.any(axis=2), valued.argmax(axis=2) + 1, MARGIN)
-    ends, low, high = values[at + steps * ways], steps[:, ::2], steps[:, 1::2]
-    found = ((ends[:, ::2] * high + ends[:, 1::2] * low) / (low + high)).astype(np.float32)
-    along, across = found.T
-    row_gap, column_gap = (low + high - 1).T
-    closed = np.where(row_gap < column_gap, along, across)
-    np.copyto(closed, (along + across) * np.float32(0.5), where=row_gap == column_gap)
-    closed[np.minimum(row_gap, column_gap) > REACH] = np.nan
-    planes[lost] = closed
+    lost = np.isnan(planes)
+    width = planes.shape[2]
+    pixels = planes.reshape(-1)
+    along = _bridge(pixels, lost, 1)
+    across = _bridge(pixels, lost.swapaxes(1, 2), width)
+    gaps = np.full(pixels.size, _MARGIN, np.uint8)
+    gaps[along.at] = along.gap
+    pixels[along.at] = along.value
+    row_gap = gaps[across.at]
+    shared = across.gap == row_gap
+    across.value[shared] = (across.value[shared] + pixels[across.at[shared]]) * np.float32(0.5)
+    better = across.gap <= row_gap
+    pixels[across.at[better]] = across.value[better]
+
+
+def _bridge(pixels: Planes, lost: NDArray[np.bool_], stride: int) -> _Bridged:
+    """Interpolate over the short gaps in the last axis of ``lost``, whose neighbours lie ``stride`` apart in ``pixels``."""
+    count, lines, length = lost.shape
+    apart = np.ones((count, lines, _MARGIN + length), np.bool_)
+    apart[..., _MARGIN:] = lost
+    flat = apart.reshape(-1)
+    # It begins with a margin, so the first change leads to a value, the next to a gap, and so on in turns.
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, stops = changes[1::2], changes[2::2]
+    starts = starts[: len(stops)]
+    short = np.flatnonzero(stops - starts <= REACH)
+    starts, gap = starts[short], (stops - starts)[short]
+    line, first = np.divmod(starts, _MARGIN + length)
+    plane, line = np.divmod(line, lines)
+    before = plane * (lines * length) + line * (length if stride == 1 else 1) + (first - _MARGIN - 1) * stride
+    # One entry per pixel: its gap, and how far into that it is.
+    of = np.repeat(np.arange(len(gap)), gap)
+    low = np.arange(1, len(of) + 1) - np.repeat(np.cumsum(gap) - gap, gap)
+    before, gap = before[of], gap[of]
+    high = gap + 1 - low
+    ends = pixels[before], pixels[before + (gap + 1) * stride]
+    value = ((ends[0] * high + ends[1] * low) / (gap + 1)).astype(np.float32)
+    return _Bridged(before + low * stride, gap, value)

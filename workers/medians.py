@@ -6,12 +6,15 @@ up to 512 numbers, however, numpy sorts in registers, by networks that do withou
 turns out to be faster, a row is dealt out to blocks of that size, the blocks are sorted, and the median is looked
 for among the middle values of each. That is exact where the values left out lie on their side of what is found;
 the few rows where they do not are partitioned.
+
+Pixels without a value do not count. They are shared out to both ends of their row, so that the middle of what is left
+is the middle of the row, and one partition serves rows with and without such pixels.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
@@ -23,42 +26,58 @@ _REACH = 31
 """Values taken on each side of a block's middle: 2.8 standard deviations of the median's rank in it."""
 
 Rows = NDArray[np.float32]
+Indices = NDArray[np.intp]
 
 
-def medians(rows: Rows, *, unsigned: bool = False) -> NDArray[np.float32]:
+def medians(rows: Rows, lost: Mapping[int, Indices] | None = None, *, unsigned: bool = False) -> Rows:
     """Median of each row, as numpy has it: of an even number of values, the mean of the middle two.
 
     Parameters
     ----------
-    rows : (M, N) float32, C order
-        Without NaN; left in any order.
+    rows : (M, N) float32, each row in C order
+        Left in any order.
+    lost : mapping of int to (K,) int array, optional
+        Where in a row, by its number, are elements that do not count. No others may be NaN.
     unsigned : bool
         Whether no value is negative.
 
     Returns
     -------
     (M,) float32
+        NaN for a row in which none counts.
     """
-    if rows.shape[1] > _BLOCK and _blocks_pay():
-        return _by_blocks(rows, unsigned)
-    return _by_partition(rows, unsigned)
+    length = rows.shape[1]
+    even = np.full(len(rows), length % 2 == 0)
+    for row, elements in (lost or {}).items():
+        kept = length - len(elements)
+        below = length // 2 - kept // 2
+        line = rows[row]
+        line[elements[:below]] = -np.inf
+        line[elements[below:]] = np.inf if kept else np.nan
+        even[row] = kept > 0 and kept % 2 == 0
+    way = _by_blocks if length > _BLOCK and _blocks_pay() else _by_partition
+    return way(rows, np.flatnonzero(even), unsigned)
 
 
-def _by_partition(rows: Rows, unsigned: bool) -> NDArray[np.float32]:
+def _by_partition(rows: Rows, even: Indices, unsigned: bool) -> Rows:
     # np.median would copy, take the mean of a slice and look for NaN again: eight times the cost. And integers are
-    # partitioned in half the time. Read as such, numbers without a sign keep their order and those with one
-    # come before them, so a median without one is where it should be; of the others the mirror image has none.
+    # partitioned in half the time. Read as such, numbers without a sign keep their order and those with one come
+    # before them, so a median without one is where it should be.
     middle = rows.shape[1] // 2
     rows.view(np.int32).partition(middle, axis=1)
-    upper = rows[:, middle].copy()
-    found = upper if rows.shape[1] % 2 else _mean(rows[:, :middle].max(axis=1), upper)
-    (below_zero,) = np.nonzero(np.signbit(upper)) if not unsigned else ((),)
+    found = rows[:, middle].copy()
+    below_zero = np.flatnonzero(np.signbit(found)) if not unsigned else ()
     if len(below_zero):
-        found[below_zero] = -_by_partition(-rows[below_zero], True)
+        again = rows[below_zero]
+        again.partition(middle, axis=1)
+        rows[below_zero] = again
+        found[below_zero] = again[:, middle]
+    if len(even):
+        found[even] = _mean(rows[even, :middle].max(axis=1), found[even])
     return found
 
 
-def _by_blocks(rows: Rows, unsigned: bool) -> NDArray[np.float32]:
+def _by_blocks(rows: Rows, even: Indices, unsigned: bool) -> Rows:
     count, length = rows.shape
     number = -(-length // _BLOCK)
     size = length // number
@@ -72,28 +91,31 @@ def _by_blocks(rows: Rows, unsigned: bool) -> NDArray[np.float32]:
     central = np.concatenate((middle_values, rows[:, dealt:]), axis=1)
     central.sort(axis=1)
     middle = length // 2 - number * first
-    upper = central[:, middle]
-    lower = upper if length % 2 else central[:, middle - 1]
-    exact = (lower >= blocks[:, :, first].max(axis=1)) & (upper <= blocks[:, :, last].min(axis=1))
-    found = _mean(lower, upper)
-    (others,) = np.nonzero(~exact)
+    found = central[:, middle].copy()
+    exact = found <= blocks[:, :, last].min(axis=1)
+    lowest = found.copy()
+    if len(even):
+        lowest[even] = central[even, middle - 1]
+        found[even] = _mean(lowest[even], found[even])
+    exact &= lowest >= blocks[:, :, first].max(axis=1)
+    others = np.flatnonzero(~exact)
     if others.size:
-        found[others] = _by_partition(rows[others], unsigned)
+        found[others] = _by_partition(rows[others], np.flatnonzero(np.isin(others, even)), unsigned)
     return found
 
 
-def _mean(lower: NDArray[np.float32], upper: NDArray[np.float32]) -> NDArray[np.float32]:
-    return upper.copy() if lower is upper else (upper + lower) * np.float32(0.5)
+def _mean(lower: Rows, upper: Rows) -> Rows:
+    return (upper + lower) * np.float32(0.5)
 
 
 @cache
 def _blocks_pay() -> bool:
     """Tell which way is faster on this processor; both find the same."""
-    rows = np.random.default_rng(1).normal(size=(16, 63 * 63)).astype(np.float32)
+    rows = np.random.default_rng(1).normal(300, 12, (16, 63 * 63)).astype(np.float32)
 
-    def seconds(way: Callable[[Rows, bool], NDArray[np.float32]]) -> float:
+    def seconds(way: Callable[[Rows, Indices, bool], Rows]) -> float:
         start = time.perf_counter()
-        way(rows.copy(), False)
+        way(rows.copy(), np.empty(0, np.intp), False)
         return time.perf_counter() - start
 
     return min(seconds(_by_blocks) for _ in range(3)) < min(seconds(_by_partition) for _ in range(3))

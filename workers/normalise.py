@@ -13,7 +13,6 @@ two, Sterbenz), so a pedestal costs only what it cost the survey when it rounded
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -118,16 +117,17 @@ def normalise_planes(
     with np.errstate(over="ignore", invalid="ignore"):
         # One sum of squares per plane tells whether any pixel is not a number, or too large for one.
         ragged = _where(~np.isfinite(np.vecdot(values, values)))
-        infinite = [row for row in ragged if (np.abs(values[row]) >= NO_PIXEL).any()]
+        infinite = [row for row in ragged if np.fmax.reduce(np.abs(values[row])) >= NO_PIXEL]
         for row in infinite:
             values[row][np.abs(values[row]) >= NO_PIXEL] = np.nan
+        lost = {row: np.flatnonzero(np.isnan(values[row])) for row in ragged}
 
         if rule.kind != "median_mad_arcsinh":
             out[...] = planes[(slice(None), *lay.stamp)] * _factors(values, rule)[:, None, None]
         scratch = values.copy()
-        values -= _medians(scratch, ragged)[:, None]
+        values -= medians(scratch, lost)[:, None]
         np.abs(values, out=scratch)
-        deviation = _medians(scratch, ragged, unsigned=True)
+        deviation = medians(scratch, lost, unsigned=True)
 
         inside = planes[(slice(None), *lay.stamp)]
         if rule.kind == "median_mad_arcsinh":
@@ -135,13 +135,14 @@ def normalise_planes(
 
     noiseless = _where(~((deviation > 0) & (deviation < np.inf)))
     odd = sorted({*ragged, *noiseless})
-    holed = [row for row in ragged if np.isnan(inside[row]).any()]
+    whole = inside.shape == planes.shape
+    holed = [row for row in ragged if lost[row].size and (whole or np.isnan(inside[row]).any())]
     if holed and spec.missing_pixel == "interpolated":
         closed = out[holed]
         close_gaps(closed)
         out[holed] = closed
-    if odd:
-        np.copyto(out, 0.0, where=np.isnan(out))
+    for row in odd:
+        np.copyto(out[row], 0.0, where=np.isnan(out[row]))
     return {
         row: PlaneReport(
             holes=row in holed,
@@ -155,17 +156,6 @@ def normalise_planes(
 
 def _where(rows: NDArray[np.bool_]) -> list[int]:
     return [row for row, true in enumerate(rows.tolist()) if true]
-
-
-def _medians(
-    rows: NDArray[np.float32], ragged: Sequence[int], *, unsigned: bool = False
-) -> NDArray[np.float32]:
-    """Median of each row, ``(M,)``; ``rows`` is reordered. ``ragged`` rows hold NaN, which do not count."""
-    finite = [rows[row][~np.isnan(rows[row])] for row in ragged]
-    found = medians(rows, unsigned=unsigned)
-    for row, kept in zip(ragged, finite, strict=True):
-        found[row] = medians(kept[None], unsigned=unsigned)[0] if kept.size else np.nan
-    return found
 
 
 def _factors(values: NDArray[np.float32], rule: Normalisation) -> NDArray[np.float32]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from space2vec.workers.gaps import REACH, close_gaps
@@ -92,3 +94,38 @@ def test_the_older_rule_is_as_it_was_and_differs_at_lost_pixels_only(torn: Plane
     assert (old[lost] == 0).all()
     assert (new[lost] != 0).mean() > 0.5
     assert np.array_equal(old[~lost], new[~lost])
+
+
+def by_definition(plane: Planes) -> Planes:
+    """What the docstring of `close_gaps` says, pixel by pixel."""
+    closed = plane.copy()
+    for row, column in np.argwhere(np.isnan(plane)):
+        ways = [_across(plane[row], column), _across(plane[:, column], row)]
+        shortest = min(gap for gap, _ in ways)
+        values = [value for gap, value in ways if gap == shortest]
+        if shortest <= REACH:
+            closed[row, column] = sum(values) * np.float32(1 / len(values))
+    return closed
+
+
+def _across(line: Planes, at: int) -> tuple[float, np.float32]:
+    before, after = (np.flatnonzero(~np.isnan(part)) for part in (line[:at], line[at:]))
+    if not len(before) or not len(after):
+        return np.inf, np.float32(np.nan)
+    low, high = at - before[-1], after[0]
+    value = (float(line[at - low]) * high + float(line[at + high]) * low) / (low + high)
+    return low + high - 1, np.float32(value)
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(1, 20), st.integers(1, 20), st.sampled_from([0.02, 0.2, 0.5, 0.9]), st.integers(0, 1 << 32)
+)
+def test_is_what_it_says(height: int, width: int, share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    planes = rng.normal(size=(3, height, width)).astype(np.float32)
+    planes[rng.random(planes.shape) < share] = np.nan
+    planes[:, rng.random(height) < 0.2] = np.nan
+    expected = np.stack([by_definition(plane) for plane in planes])
+    close_gaps(planes)
+    np.testing.assert_array_equal(planes, expected)

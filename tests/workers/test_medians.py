@@ -38,7 +38,8 @@ def test_either_way_is_exact(rows: Any, way: Callable[..., Any], length: int, si
     for values, unsigned in ((rows, False), (np.abs(rows), True)):
         ordered = np.sort(values, axis=1)
         lower, upper = ordered[:, (length - 1) // 2], ordered[:, length // 2]
-        found = way(values.copy(), unsigned)
+        even = np.arange(len(rows) if length % 2 == 0 else 0)
+        found = way(values.copy(), even, unsigned)
         expected = upper if length % 2 else (lower + upper) * np.float32(0.5)
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.float32
@@ -50,9 +51,33 @@ def test_both_ways_agree(length: int, seed: int, values: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.choice(rng.normal(size=values), (3, length)).astype(np.float32)
     found = medians(rows.copy())
-    np.testing.assert_array_equal(found, room._by_partition(rows.copy(), False))
+    even = np.arange(3 if length % 2 == 0 else 0)
+    np.testing.assert_array_equal(found, room._by_partition(rows.copy(), even, False))
     if length > room._BLOCK:
-        np.testing.assert_array_equal(found, room._by_blocks(rows.copy(), False))
+        np.testing.assert_array_equal(found, room._by_blocks(rows.copy(), even, False))
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 4000), st.integers(0, 1 << 32), st.sampled_from([-300.0, 0.0, 300.0]), st.booleans())
+def test_what_does_not_count_does_not(length: int, seed: int, sky: float, blocks: bool) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(sky, 12, (6, length)).astype(np.float32)
+    rows[2:] = np.where(rng.random((4, length)) < rng.choice([0.01, 0.5, 0.99], (4, 1)), np.nan, rows[2:])
+    rows[5] = np.nan
+    lost = {row: np.flatnonzero(np.isnan(rows[row])) for row in range(1, 6)}
+    way = (lambda: True) if blocks else (lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_blocks_pay", way)
+        for values, unsigned in ((rows, False), (np.abs(rows), True)):
+            found = medians(values.copy(), lost, unsigned=unsigned)
+            for row, median in enumerate(found):
+                kept = np.sort(values[row][~np.isnan(values[row])])
+                middle = (
+                    (kept[(len(kept) - 1) // 2] + kept[len(kept) // 2]) * np.float32(0.5)
+                    if len(kept)
+                    else np.nan
+                )
+                np.testing.assert_array_equal(median, middle)
 
 
 def test_what_is_left_out_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,12 +85,12 @@ def test_what_is_left_out_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     partitioned: list[int] = []
     way = room._by_partition
 
-    def counted(rows: Any, unsigned: bool) -> Any:
+    def counted(rows: Any, even: Any, unsigned: bool) -> Any:
         partitioned.append(len(rows))
-        return way(rows, unsigned)
+        return way(rows, even, unsigned)
 
     monkeypatch.setattr(room, "_by_partition", counted)
-    room._by_blocks(ROWS["stripes, as wide as there are blocks"].astype(np.float32), False)
+    room._by_blocks(ROWS["stripes, as wide as there are blocks"].astype(np.float32), np.arange(0), False)
     assert partitioned == [len(SKY)]
 
 
