@@ -65,9 +65,16 @@ def main() -> int:
     parser.add_argument("-X", action="append", default=[], metavar="NAME=VALUE", help="librdkafka property")
     parser.add_argument("--json", action="store_true", help="one JSON line on stdout")
     args = parser.parse_args()
-    result = measure(args)
+    try:
+        result = measure(args)
+    except TooSoonError as error:
+        raise SystemExit(f"{error}: take more (--alerts)") from None
     print(json.dumps(result) if args.json else told(result))
     return 0
+
+
+class TooSoonError(RuntimeError):
+    """A backlog was answered too soon to time it by commits."""
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -116,15 +123,19 @@ def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def drained(backlog: int, answers: Answers, costs: Costs, running: Service) -> dict[str, Any]:
-    """Rate and costs from the commit that ends the warm-up to the last one."""
+    """Rate and costs from the commit that ends the warm-up to the last one.
+
+    Raises
+    ------
+    TooSoonError
+        If these are less than :data:`SHORTEST_S` apart.
+    """
     totals = list(itertools.accumulate(after - first for _, _, first, after in answers.lines))
     start = next(i for i, total in enumerate(totals) if total >= WARM_UP * backlog)
     began, ended = answers.lines[start][0], answers.lines[-1][0]
     alerts = totals[-1] - totals[start]
     if ended - began < SHORTEST_S:
-        raise SystemExit(
-            f"{backlog} alerts were answered too soon to time it by commits: take more (--alerts)"
-        )
+        raise TooSoonError(f"{backlog} alerts were answered too soon to time it by commits")
     cpu = costs.cpu_between(began, ended)
     per_alert = {
         name: round(seconds / alerts * 1e6) for name, seconds in sorted(cpu.items()) if name != "bench"
