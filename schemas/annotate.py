@@ -89,10 +89,10 @@ class Annotator:
         parts: list[bytes | memoryview] = [datum[:-1] if extended.joins else datum]
         if annotations:
             parts += [encode_long(len(annotations)), *map(encode_annotation, annotations)]
-        body = b"".join([*parts, _END_OF_ARRAY])
+        parts.append(_END_OF_ARRAY)
         if packet.framing is Framing.CONFLUENT and self._schema_id is not None:
-            return struct.pack(">bI", 0, self._schema_id(extended.writer)) + body
-        return write_container(extended.header, body)
+            return b"".join([struct.pack(">bI", 0, self._schema_id(extended.writer)), *parts])
+        return write_container(extended.header, *parts)
 
 
 def _extend(writer: WriterSchema, branch: int | None) -> _Extended:

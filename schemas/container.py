@@ -203,10 +203,14 @@ def container_header(schema: str, codec: str = "null") -> bytes:
     return MAGIC + encode_long(2) + meta + b"\x00" + hashlib.sha256(text).digest()[:_SYNC_BYTES]
 
 
-def write_container(header: bytes, body: bytes, codec: str = "null") -> bytes:
-    """Put one record into a container, under a header of :func:`container_header`."""
-    block = _DEFLATERS[codec](body)
-    return b"".join((header, encode_long(1), encode_long(len(block)), block, header[-_SYNC_BYTES:]))
+def write_container(header: bytes, *body: bytes | memoryview, codec: str = "null") -> bytes:
+    """Put one record into a container, under a header of :func:`container_header`.
+
+    The record may be given in parts, which are then copied only once.
+    """
+    block = body if codec == "null" else (_DEFLATERS[codec](b"".join(body)),)
+    size = encode_long(sum(map(len, block)))
+    return b"".join((header, encode_long(1), size, *block, header[-_SYNC_BYTES:]))
 
 
 def _deflate(block: bytes) -> bytes:
@@ -219,7 +223,6 @@ def _snappy(block: bytes) -> bytes:
 
 
 _DEFLATERS: dict[str, Callable[[bytes], bytes]] = {
-    "null": lambda block: block,
     "deflate": _deflate,
     "snappy": _snappy,
 }

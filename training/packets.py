@@ -103,7 +103,7 @@ def ztf_packet(
         (f"{stem}_{'refmsci' if negative else 'scimref'}.fits.gz", difference),
     ):
         body.write(null if stamp is None else branch + _ztf_cutout(name, stamp))
-    return write_container(_ztf_header(schema, codec), body.getvalue(), codec)
+    return write_container(_ztf_header(schema, codec), body.getvalue(), codec=codec)
 
 
 def lsst_packet(

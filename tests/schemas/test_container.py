@@ -52,7 +52,7 @@ def test_reads_what_fastavro_writes(container: Container, codec: str) -> None:
 
 @pytest.mark.parametrize("codec", ["null", "deflate", "snappy"])
 def test_writes_what_fastavro_reads(codec: str) -> None:
-    raw = write_container(container_header(compact_json(SCHEMA), codec), b"\x54", codec)
+    raw = write_container(container_header(compact_json(SCHEMA), codec), b"\x54", codec=codec)
     assert list(fastavro.reader(BytesIO(raw))) == [{"candid": 42}]
 
 
