@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -38,7 +39,7 @@ def our_encoder(name: str) -> Encoder:
 
 
 def annotation_fields(annotation: Annotation) -> dict[str, Any]:
-    """Give an annotation as Avro's values: the fields that both our schemas have."""
+    """Give an annotation as what our encoder takes: the fields that both our schemas have."""
     since = annotation.classified_at - _EPOCH
     micros = (since.days * 86400 + since.seconds) * _MICROSECONDS + since.microseconds
     return {
@@ -48,21 +49,19 @@ def annotation_fields(annotation: Annotation) -> dict[str, Any]:
         "score": annotation.score,
         "logit": annotation.logit,
         "spread": annotation.spread,
-        "classifications": [
-            {"label": label, "classId": annotation.class_ids.get(label), "probability": probability}
-            for label, probability in annotation.classes.items()
-        ],
+        "classifications": _table(annotation.classes, annotation.class_ids),
         "flags": annotation.flags,
         "embedding": annotation.embedding,
         "classified_at": micros,
         "passes": annotation.passes,
-        "kinds": _probabilities(annotation.kinds),
-        "causes": _probabilities(annotation.causes),
+        "kinds": _table(annotation.kinds, {}),
+        "causes": _table(annotation.causes, {}),
     }
 
 
-def _probabilities(shares: dict[str, float]) -> list[dict[str, Any]]:
-    return [{"label": label, "probability": probability} for label, probability in shares.items()]
+def _table(shares: Mapping[str, float], ids: Mapping[str, int | None]) -> tuple[tuple[Any, ...], ...]:
+    """Columns of ``class_probability``: label, classId, probability."""
+    return tuple(shares), tuple(map(ids.get, shares)), tuple(shares.values())
 
 
 def encode_annotation(annotation: Annotation) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
 from struct import Struct, pack
 from typing import Any
 
@@ -35,6 +36,7 @@ def encoder(parsed: dict[str, Any]) -> Encoder:
     -------
     callable
         Takes a record as fastavro's writer does, and gives its bytes without any framing; a field left out is null.
+        An array of records that end in a float is given as the tuples of its columns.
     """
     return _encoder(SchemaTree(parsed), parsed)
 
@@ -48,7 +50,10 @@ def _encoder(tree: SchemaTree, kind: Any) -> Encoder:
     if name == "record":
         return _record([(field["name"], _encoder(tree, field["type"])) for field in kind["fields"]])
     if name == "array":
-        return _floats if kind["items"] == "float" else _array(_encoder(tree, kind["items"]))
+        items = tree.resolve(kind["items"])
+        if _is_table(items):
+            return _table([_encoder(tree, field["type"]) for field in items["fields"][:-1]])
+        return _floats if items == "float" else _array(_encoder(tree, items))
     return _LEAVES[name]
 
 
@@ -70,6 +75,32 @@ def _array(encode: Encoder) -> Encoder:
 def _floats(values: Sequence[float]) -> bytes:
     number = len(values)
     return encode_long(number) + pack(f"<{number}f", *values) + _END if number else _END
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, dict) and kind["type"] == "record" and kind["fields"][-1]["type"] == "float"
+
+
+def _table(names: list[Encoder]) -> Encoder:
+    """Encode an array of records that end in a float, from their columns: all but the last come again with every alert."""
+
+    @lru_cache(1024)
+    def layout(*columns: tuple[Any, ...]) -> tuple[Struct, list[bytes]]:
+        rows = [
+            b"".join([encode(value) for encode, value in zip(names, row, strict=True)])
+            for row in zip(*columns, strict=True)
+        ]
+        rows[0] = encode_long(len(rows)) + rows[0]
+        return Struct("<" + "".join(f"{len(row)}sf" for row in rows) + "x"), rows
+
+    def encode_table(columns: Sequence[tuple[Any, ...]]) -> bytes:
+        *others, floats = columns
+        if not floats:
+            return _END
+        struct, rows = layout(*others)
+        return struct.pack(*chain.from_iterable(zip(rows, floats, strict=True)))
+
+    return encode_table
 
 
 def _string(text: str) -> bytes:
