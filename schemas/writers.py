@@ -35,26 +35,36 @@ class ChainedSchemas:
     Parameters
     ----------
     sources : iterable of WriterSchemas
-        The first that has a schema gives it. One that cannot answer now does not stop the next from
-        answering; only if none has the schema is it reported.
+        The first that has a schema gives it, and is not asked for it again: every packet asks. One that
+        cannot answer now does not stop the next from answering, for as long as it cannot; only if none has
+        the schema is it reported.
     """
 
     def __init__(self, sources: Iterable[WriterSchemas]) -> None:
         self._sources = tuple(sources)
+        self._found: dict[int, WriterSchema] = {}
 
     def get(self, schema_id: int) -> WriterSchema:
         """Give the schema of an id; see :class:`WriterSchemas`."""
+        found = self._found.get(schema_id)
+        return found if found is not None else self._ask(schema_id)
+
+    def _ask(self, schema_id: int) -> WriterSchema:
         reasons = []
         unavailable: SchemaUnavailable | None = None
         for source in self._sources:
             try:
-                return source.get(schema_id)
+                writer = source.get(schema_id)
             except SchemaUnavailable as error:
                 unavailable = error
             except PacketError as error:
                 if error.reason is not Reason.UNKNOWN_SCHEMA:
                     raise
                 reasons.append(error.detail)
+            else:
+                if unavailable is None:
+                    self._found[schema_id] = writer
+                return writer
         if unavailable is not None:
             raise unavailable
         asked = "; ".join(reasons) or "no registry, folder or installed schemas to ask"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -238,9 +239,11 @@ class TestRubin:
 
 
 class TestChain:
-    def source(self, answer: WriterSchema | Exception) -> Any:
+    def source(self, answer: WriterSchema | Exception, asked: list[int] | None = None) -> Any:
         class Source:
             def get(self, schema_id: int) -> WriterSchema:
+                if asked is not None:
+                    asked.append(schema_id)
                 if isinstance(answer, Exception):
                     raise answer
                 return answer
@@ -259,6 +262,28 @@ class TestChain:
         none = self.source(PacketError(Reason.UNKNOWN_SCHEMA, "none here"))
         with pytest.raises(SchemaUnavailable):
             ChainedSchemas([self.source(SchemaUnavailable("down")), none]).get(5)
+
+    def test_asks_once_for_a_schema_that_every_packet_names(self) -> None:
+        asked: list[int] = []
+        none = self.source(PacketError(Reason.UNKNOWN_SCHEMA, "none here"), asked)
+        known = writer_schema(SCHEMA)
+        chain = ChainedSchemas([none, self.source(known)])
+        assert [chain.get(5) for _ in range(3)] == [known] * 3
+        assert asked == [5]
+        for _ in range(2):
+            unknown(ChainedSchemas([none]), 6)
+        assert asked == [5, 6, 6], "what is not there yet may come"
+
+    def test_one_that_is_back_is_asked_before_those_behind_it(self) -> None:
+        first, second = writer_schema(SCHEMA), writer_schema(SCHEMA)
+        answers: list[WriterSchema | Exception] = [
+            first,
+            SchemaUnavailable("down"),
+            SchemaUnavailable("down"),
+        ]
+        returning = SimpleNamespace(get=lambda _: self.source(answers.pop()).get(5))
+        chain = ChainedSchemas([returning, self.source(second)])
+        assert [chain.get(5) for _ in range(4)] == [second, second, first, first]
 
     def test_says_whom_it_asked(self) -> None:
         none = self.source(PacketError(Reason.UNKNOWN_SCHEMA, "none here"))
