@@ -12,13 +12,13 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from fastavro.schema import to_parsing_canonical_form
 
 from space2vec.schemas.annotation import Annotation
-from space2vec.schemas.annotation_avro import encode_annotation, our_schema
+from space2vec.schemas.annotation_avro import our_schema
 from space2vec.schemas.avro_types import SchemaTree
 from space2vec.schemas.container import compact_json, container_header, write_container
 from space2vec.schemas.errors import PacketError, Reason
@@ -88,7 +88,8 @@ class Annotator:
         datum = memoryview(packet.source)[packet.start : packet.stop]
         parts: list[bytes | memoryview] = [datum[:-1] if extended.joins else datum]
         if annotations:
-            parts += [encode_long(len(annotations)), *map(encode_annotation, annotations)]
+            parts.append(encode_long(len(annotations)))
+            parts += chain.from_iterable(annotation.encoded.values() for annotation in annotations)
         parts.append(_END_OF_ARRAY)
         if packet.framing is Framing.CONFLUENT and self._schema_id is not None:
             return b"".join([struct.pack(">bI", 0, self._schema_id(extended.writer)), *parts])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
+
+from space2vec.schemas.annotation_avro import encode_fields
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Annotation:
     """What one classifier says of one alert.
 
@@ -51,3 +54,11 @@ class Annotation:
     passes: tuple[str, ...] = ()
     kinds: dict[str, float] = field(default_factory=dict)
     causes: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def encoded(self) -> dict[str, bytes]:
+        """The fields as Avro, in the order of ``schemas/avsc/annotation.avsc``.
+
+        Kept, since the annotated alert and the classification record both consist of them.
+        """
+        return encode_fields(self)

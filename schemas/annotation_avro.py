@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastavro
 
-from space2vec.schemas.annotation import Annotation
-from space2vec.schemas.avro_writing import Encoder, encoder
+from space2vec.schemas.avro_writing import Encoder, encoders
+
+if TYPE_CHECKING:
+    from space2vec.schemas.annotation import Annotation
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS = 1_000_000
@@ -33,16 +35,16 @@ def parsed_schema(name: str) -> Any:
 
 
 @cache
-def our_encoder(name: str) -> Encoder:
-    """Give what encodes its records."""
-    return encoder(parsed_schema(name))
+def our_encoders(name: str) -> dict[str, Encoder]:
+    """Give what encodes the fields of its records."""
+    return encoders(parsed_schema(name))
 
 
-def annotation_fields(annotation: Annotation) -> dict[str, Any]:
-    """Give an annotation as what our encoder takes: the fields that both our schemas have."""
+def encode_fields(annotation: Annotation) -> dict[str, bytes]:
+    """Encode an annotation field by field: the fields that both our schemas have."""
     since = annotation.classified_at - _EPOCH
     micros = (since.days * 86400 + since.seconds) * _MICROSECONDS + since.microseconds
-    return {
+    values = {
         "classifier": annotation.classifier,
         "version": annotation.version,
         "sha256": annotation.sha256,
@@ -57,13 +59,9 @@ def annotation_fields(annotation: Annotation) -> dict[str, Any]:
         "kinds": _table(annotation.kinds, {}),
         "causes": _table(annotation.causes, {}),
     }
+    return {name: encode(values[name]) for name, encode in our_encoders("annotation").items()}
 
 
 def _table(shares: Mapping[str, float], ids: Mapping[str, int | None]) -> tuple[tuple[Any, ...], ...]:
     """Columns of ``class_probability``: label, classId, probability."""
     return tuple(shares), tuple(map(ids.get, shares)), tuple(shares.values())
-
-
-def encode_annotation(annotation: Annotation) -> bytes:
-    """Encode one annotation, without any framing."""
-    return our_encoder("annotation")(annotation_fields(annotation))

@@ -1,4 +1,4 @@
-"""Encoding records of one schema: a function for each of its types, put together once.
+"""Encoding records of one schema: a function for each of its fields, put together once.
 
 The bytes are fastavro's, for the types that our own schemas have. fastavro checks every value against every branch
 and calls a function per number, which for an embedding of 64 comes to five times what encoding takes here.
@@ -23,22 +23,23 @@ _END = b"\x00"
 _LONGEST_NAME = 100
 
 
-def encoder(parsed: dict[str, Any]) -> Encoder:
-    """Make the encoder of a schema.
+def encoders(parsed: dict[str, Any]) -> dict[str, Encoder]:
+    """Make the encoders of a record's fields, in the order of its schema.
 
     Parameters
     ----------
     parsed : dict
-        As fastavro parses it. It may have records, arrays, unions of null and one other type, strings, and
-        numbers; logical types are not converted.
+        As fastavro parses it. Fields may be strings, numbers, arrays, and unions of null and one of these; logical
+        types are not converted.
 
     Returns
     -------
-    callable
-        Takes a record as fastavro's writer does, and gives its bytes without any framing; a field left out is null.
-        An array of records that end in a float is given as the tuples of its columns.
+    dict of str to callable
+        Each takes a field's value as fastavro's writer does, but an array of records that end in a float as the
+        tuples of its columns, and gives its bytes. Joined they are the record.
     """
-    return _encoder(SchemaTree(parsed), parsed)
+    tree = SchemaTree(parsed)
+    return {field["name"]: _encoder(tree, field["type"]) for field in parsed["fields"]}
 
 
 def _encoder(tree: SchemaTree, kind: Any) -> Encoder:
@@ -47,18 +48,12 @@ def _encoder(tree: SchemaTree, kind: Any) -> Encoder:
         at = kind.index("null")
         return _nullable(encode_long(at), encode_long(1 - at), _encoder(tree, kind[1 - at]))
     name = kind["type"] if isinstance(kind, dict) else kind
-    if name == "record":
-        return _record([(field["name"], _encoder(tree, field["type"])) for field in kind["fields"]])
     if name == "array":
         items = tree.resolve(kind["items"])
         if _is_table(items):
             return _table([_encoder(tree, field["type"]) for field in items["fields"][:-1]])
         return _floats if items == "float" else _array(_encoder(tree, items))
     return _LEAVES[name]
-
-
-def _record(fields: list[tuple[str, Encoder]]) -> Encoder:
-    return lambda record: b"".join([encode(record.get(name)) for name, encode in fields])
 
 
 def _nullable(null: bytes, branch: bytes, encode: Encoder) -> Encoder:

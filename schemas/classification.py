@@ -14,7 +14,7 @@ import fastavro
 
 from space2vec.schemas.alert import Alert
 from space2vec.schemas.annotation import Annotation
-from space2vec.schemas.annotation_avro import annotation_fields, our_encoder, our_schema
+from space2vec.schemas.annotation_avro import our_encoders, our_schema
 from space2vec.schemas.container import compact_json, container_header, write_container
 
 
@@ -39,7 +39,7 @@ def encode_classification(
     bytes
         An Avro container of one record; the same input gives the same bytes.
     """
-    record = annotation_fields(annotation) | {
+    ours = {
         "survey": alert.survey,
         "alert_id": alert.alert_id,
         "object_id": alert.object_id,
@@ -51,7 +51,11 @@ def encode_classification(
         "dec": alert.dec,
         "status": status,
     }
-    return write_container(_header(), our_encoder("classification")(record))
+    theirs = annotation.encoded
+    fields = our_encoders("classification").items()
+    return write_container(
+        _header(), *(theirs[name] if name in theirs else encode(ours[name]) for name, encode in fields)
+    )
 
 
 def decode_classification(raw: bytes) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
+from space2vec.schemas.times import DAY_S
 from space2vec.stream.counts import Counts
 from space2vec.stream.protocols import Message, OutputRecord, Partition
 
@@ -27,7 +29,13 @@ def night_of(timestamp_ms: int | None) -> str:
         Milliseconds since 1970, UTC; ``None`` means now.
     """
     seconds = time.time() if timestamp_ms is None else timestamp_ms / 1000
-    return (datetime.fromtimestamp(seconds, UTC) - timedelta(hours=12)).strftime("%Y%m%d")
+    return _date(int((seconds - DAY_S / 2) // DAY_S))
+
+
+@lru_cache(16)
+def _date(day: int) -> str:
+    """The date so many days after 1970-01-01; asked for once per alert, and the same for a night."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).strftime("%Y%m%d")
 
 
 @dataclass(slots=True)
