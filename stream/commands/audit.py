@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from space2vec.stream.audit import Account
 
 EXAMPLES: Final = """\
+Says `balanced`, or lists each gap and double by offset. Works while the
+stream runs: what was committed when the audit began is what it audits.
+
 Examples:
   space2vec audit -b broker:9092 -t ztf_20261122_programid1 -g space2vec
   space2vec audit --config night.toml --json
@@ -36,9 +39,6 @@ def audit(
     json_: Json = False,
 ) -> int:
     """Recount a stream from its topics: source, outputs, dead letters and ledger.
-
-    Says `balanced`, or lists each gap and double by offset. Works while the stream runs: what was
-    committed when the audit began is what it audits.
 
     Parameters
     ----------

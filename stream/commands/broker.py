@@ -16,6 +16,9 @@ from space2vec.stream.brokers import ApacheCluster, EmbeddedBroker
 from space2vec.stream.commands.flags import Json
 
 EXAMPLES: Final = """\
+Its address goes to stdout once it answers. When it ends, every message is
+forgotten.
+
 Examples:
   space2vec broker
   space2vec broker --kind apache --port 9093
@@ -30,8 +33,6 @@ def broker(
     *, kind: Literal["embedded", "apache"] = "embedded", port: int = 9092, json_: Json = False
 ) -> None:
     """Start a Kafka broker for development, on this machine alone, until Ctrl-C.
-
-    Its address goes to stdout once it answers. When it ends, every message is forgotten.
 
     Parameters
     ----------

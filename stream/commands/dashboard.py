@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings
 
 EXAMPLES: Final = """\
+Reads the output topics beside whatever writes them: it joins no group,
+commits nothing, and can be started and ended at any time. Give it the
+settings of the run. On this machine alone, unless --host says otherwise;
+then it asks for a token.
+
 Examples:
   space2vec dashboard -b broker:9092 -t ztf_{night}_programid1
   space2vec dashboard --config night.toml --port 0
@@ -41,10 +46,6 @@ def dashboard(
     json_: Json = False,
 ) -> None:
     """Serve a page that shows the stream: rate, lag, latency, scores, the newest candidates, the rejected.
-
-    Reads the output topics beside whatever writes them: it joins no group, commits nothing, and can be started
-    and ended at any time. Give it the settings of the run. On this machine alone, unless --host says otherwise;
-    then it asks for a token.
 
     Parameters
     ----------

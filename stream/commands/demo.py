@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from space2vec.stream.demo import Result, Tell
 
 EXAMPLES: Final = """\
+Starts a broker of its own (in memory, on this machine only), publishes a
+simulated night of ZTF-like and LSST-like alerts with some broken messages
+among them, runs the stream application on it, and holds what comes back
+against what was published. Fails if an alert is lost or doubled.
+
 Examples:
   space2vec demo
   space2vec demo --page
@@ -48,10 +53,6 @@ def demo(
     json_: Json = False,
 ) -> int:
     """See it all run: broker, simulated alerts, classifier, and the accounts.
-
-    Starts a broker of its own (in memory, on this machine only), publishes a simulated night of ZTF-like and
-    LSST-like alerts with some broken messages among them, runs the stream application on it, and holds what comes
-    back against what was published. Fails if an alert is lost or doubled.
 
     Parameters
     ----------

@@ -16,6 +16,8 @@ from space2vec.stream.commands.run import draining_on_signals
 from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED
 
 EXAMPLES: Final = """\
+Damaged packets go out too: they are what a consumer must live with.
+
 Examples:
   space2vec publish ztf_public_20261122.tar.gz --to rehearsal -b localhost:9092
   space2vec publish nights/ --to rehearsal -b localhost:9092 --speed 10
@@ -38,8 +40,6 @@ def publish(
     json_: Json = False,
 ) -> int:
     """Publish the packets of archives to a topic, as they are.
-
-    Damaged packets go out too: they are what a consumer must live with.
 
     Parameters
     ----------

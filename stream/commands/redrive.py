@@ -13,6 +13,9 @@ from space2vec.stream.commands.flags import Config, Json, ModelFlags, PacketFlag
 from space2vec.stream.commands.run import draining_on_signals
 
 EXAMPLES: Final = """\
+What can be scored now comes out as if it had been scored the first time;
+what is rejected again is a dead letter again.
+
 Examples:
   space2vec redrive -b broker:9092 unknown-rejected --reason unknown_schema --registry http://registry:8081
   space2vec redrive --config night.toml lsst-rejected --since 2026-11-21T22:00 --until 2026-11-22T10:00
@@ -37,9 +40,6 @@ def redrive(
     json_: Json = False,
 ) -> None:
     """Put dead letters through again, each once, whatever earlier redrives have picked.
-
-    What can be scored now comes out as if it had been scored the first time; what is rejected again is a
-    dead letter again.
 
     Parameters
     ----------

@@ -23,11 +23,18 @@ if TYPE_CHECKING:
     from space2vec.stream.summary import Summary
 
 EXAMPLES: Final = """\
+SIGTERM and Ctrl-C drain: what is in flight is finished, committed and left
+behind in order; a second one ends now. What is not committed then is
+answered by whoever joins next. SIGHUP reads the settings and the bundles
+that model.bundle, model.also and model.shadow name again, and changes
+models without a stop: the new ones serve before the old ones go.
+
 Examples:
   space2vec run -b broker:9092 -t ztf_20261122_programid1 --survey ztf
   space2vec run --config night.toml --workers 4 --classifiers 1 --device cuda
   space2vec run -b localhost:9092 -t lsst-alerts-v11 --until-eof --json
-  space2vec run -b broker:9092 -t alerts -X security.protocol=SASL_PLAINTEXT -X sasl.username=me
+  space2vec run -b broker:9092 -t alerts -X security.protocol=SASL_PLAINTEXT \\
+      -X sasl.username=me
 """
 _REPORT_S = 60.0
 
@@ -57,11 +64,6 @@ def run(
     json_: Json = False,
 ) -> int:
     """Join a consumer group and classify its alerts until told to stop.
-
-    SIGTERM and Ctrl-C drain: what is in flight is finished, committed and left behind in order; a second
-    one ends now. What is not committed then is answered by whoever joins next. SIGHUP reads the settings
-    and the bundles that model.bundle, model.also and model.shadow name again, and changes models
-    without a stop: the new ones serve before the old ones go.
 
     Parameters
     ----------
