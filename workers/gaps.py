@@ -37,12 +37,13 @@ def close_gaps(planes: Planes) -> None:
 
     Parameters
     ----------
-    planes : (M, rows, cols) float32, C order
+    planes : (M, rows, cols) float32
         Normalised values, NaN where there is none.
     """
     lost = np.isnan(planes)
     width = planes.shape[2]
-    pixels = planes.reshape(-1)
+    packed = np.ascontiguousarray(planes)
+    pixels = packed.reshape(-1)
     along = _bridge(pixels, lost, 1)
     across = _bridge(pixels, lost.swapaxes(1, 2), width)
     gaps = np.full(pixels.size, _MARGIN, np.uint8)
@@ -53,6 +54,8 @@ def close_gaps(planes: Planes) -> None:
     across.value[shared] = (across.value[shared] + pixels[across.at[shared]]) * np.float32(0.5)
     better = across.gap <= row_gap
     pixels[across.at[better]] = across.value[better]
+    if packed is not planes:
+        planes[...] = packed
 
 
 def _bridge(pixels: Planes, lost: NDArray[np.bool_], stride: int) -> _Bridged:
