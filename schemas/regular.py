@@ -18,6 +18,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from space2vec.schemas.avro_types import SchemaTree
+from space2vec.schemas.elements import Elements, Match
 from space2vec.schemas.varint import decode_long, encode_long
 
 _LONGEST_STRING = 127
@@ -29,7 +30,6 @@ _TWO_BYTE_LENGTH = 64
 
 _Type = dict[str, Any]
 _Values = dict[str, Any]
-_Match = Callable[[bytes, int, int], "re.Match[bytes] | None"]
 
 
 def _byte(value: int) -> str:
@@ -123,28 +123,17 @@ class _Bytes(NamedTuple):
 class _Array(NamedTuple):
     """An array or map of which nothing is wanted; the group before it is empty."""
 
-    match_one: _Match
+    elements: Elements
 
     def step_over(
         self, source: bytes, start: int, stop: int, announced: bytes | None, values: _Values
     ) -> int:
         """Walk over its blocks; give the position behind them, -1 if something in them does not match."""
-        if announced is None:
-            return start
-        while True:
-            count, start = decode_long(source, start)
-            if count <= 0:
-                # A negative count, with the block's size behind it, is legal but nobody's habit.
-                return start if count == 0 else -1
-            for _ in range(count):
-                found = self.match_one(source, start, stop)
-                if found is None:
-                    return -1
-                start = found.end()
+        return start if announced is None else self.elements.step_over(source, start, stop)
 
 
 class _Segment(NamedTuple):
-    match: _Match
+    match: Match
     leaves: tuple[_Leaf, ...]
     groups: int
     then: _Bytes | _Array | None
@@ -246,13 +235,10 @@ class _Compiler:
             self._add_group(_either(null, value, f"({_LONG})"))
             self.close(_Bytes(path))
         elif name in ("array", "map"):
-            one = (
-                self._flat(kind["items"])
-                if name == "array"
-                else self._flat("string") + self._flat(kind["values"])
-            )
+            kinds = (kind["items"],) if name == "array" else ("string", kind["values"])
+            match = self._compiled("".join(map(self._flat, kinds)))
             self._add_group(_either(null, value, "()"))
-            self.close(_Array(self._compiled(one)))
+            self.close(_Array(Elements(self._tree, kinds, match)))
         elif wanted:
             if name not in _DECODERS:
                 raise _IrregularError
@@ -267,7 +253,7 @@ class _Compiler:
         self.segments.append(_Segment(match, tuple(self._leaves), self._groups, then))
         self._pattern, self._leaves, self._groups = [], [], 0
 
-    def _compiled(self, pattern: str) -> _Match:
+    def _compiled(self, pattern: str) -> Match:
         self._length += len(pattern)
         if self._length > _LONGEST_EXPRESSION:
             raise _IrregularError
