@@ -34,7 +34,8 @@ def decode() -> Iterator[ModuleType]:
 
 
 @pytest.mark.parametrize(
-    ("survey", "history", "count", "bar"), [("ztf", 0, 16, 5.5), ("lsst", 0, 16, 12), ("lsst", 350, 4, 120)]
+    ("survey", "history", "count", "bar"),
+    [("ztf", 0, 16, 5.5), ("lsst", 0, 16, 12), ("lsst", 30, 8, 12), ("lsst", 350, 4, 120)],
 )
 def test_packets_to_stamps(decode: ModuleType, survey: str, history: int, count: int, bar: float) -> None:
     schemas = ChainedSchemas([decode.MadeSchemas(), writer_schemas(SchemaSettings())])
