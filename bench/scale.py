@@ -17,6 +17,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -169,18 +170,21 @@ def sizing(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, rate in STREAMS:
-        cells = []
-        for part in PARTS:
-            cells.append(" to ".join(str(cores(row, part, rate)) for row in (usual, long)))
+        cells = [span(str(cores(row, part, rate)) for row in (usual, long)) for part in PARTS]
         gigabytes = [
             (cores(row, "worker", rate) * row["peak_mb"]["worker"]
              + cores(row, "classifier", rate) * row["peak_mb"]["classifier"]) / 1000
             for row in (usual, long)
         ]  # fmt: skip
-        network = " to ".join(f"{rate * row['at'] / 1e6:.0f}" for row in (usual, long))
-        memory = " to ".join(f"{size:.1f}" for size in gigabytes)
+        network = span(f"{rate * row['at'] / 1e6:.0f}" for row in (usual, long))
+        memory = span(f"{size:.1f}" for size in gigabytes)
         lines.append(f"| {name} | {rate:,.0f} | {' | '.join(cells)} | {network} | {memory} |")
     return "\n".join(lines) + "\n"
+
+
+def span(ends: Iterable[str]) -> str:
+    """``1 to 2``, or ``1`` where both are that."""
+    return " to ".join(dict.fromkeys(ends))
 
 
 def cores(row: dict[str, Any], part: str, rate: float) -> int:
