@@ -78,6 +78,11 @@ class SchemaTree:
         return found
 
 
+def type_name(kind: Any) -> str:
+    """Name the sort of a resolved type: ``record``, ``union``, ``long`` ..."""
+    return str(kind["type"]) if isinstance(kind, dict) else "union" if isinstance(kind, list) else str(kind)
+
+
 def holds_bytes(schema: Any) -> bool:
     """Tell whether a datum of a schema can hold bytes anywhere."""
     if isinstance(schema, dict):

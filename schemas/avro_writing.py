@@ -14,7 +14,7 @@ from itertools import chain
 from struct import Struct, pack
 from typing import Any
 
-from space2vec.schemas.avro_types import SchemaTree
+from space2vec.schemas.avro_types import SchemaTree, type_name
 from space2vec.schemas.varint import encode_long
 
 Encoder = Callable[[Any], bytes]
@@ -47,7 +47,7 @@ def _encoder(tree: SchemaTree, kind: Any) -> Encoder:
     if isinstance(kind, list):
         at = kind.index("null")
         return _nullable(encode_long(at), encode_long(1 - at), _encoder(tree, kind[1 - at]))
-    name = kind["type"] if isinstance(kind, dict) else kind
+    name = type_name(kind)
     if name == "array":
         items = tree.resolve(kind["items"])
         if _is_table(items):
@@ -73,7 +73,7 @@ def _floats(values: Sequence[float]) -> bytes:
 
 
 def _is_table(kind: Any) -> bool:
-    return isinstance(kind, dict) and kind["type"] == "record" and kind["fields"][-1]["type"] == "float"
+    return type_name(kind) == "record" and kind["fields"][-1]["type"] == "float"
 
 
 def _table(names: list[Encoder]) -> Encoder:

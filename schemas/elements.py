@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from space2vec.schemas.avro_types import SchemaTree
+from space2vec.schemas.avro_types import SchemaTree, type_name
 from space2vec.schemas.varint import decode_long
 
 _SHAPES = 8
@@ -70,29 +70,27 @@ class Elements:
                 # A negative count, with the block's size behind it, is legal but nobody's habit.
                 return start if count == 0 else -1
             for _ in range(count):
-                tried = 0
-                for size, mask, value in shapes:
+                for tried, (size, mask, value) in enumerate(shapes):
                     end = start + size
                     if int.from_bytes(source[start:end], "little") & mask == value and end <= stop:
+                        if tried:
+                            shapes = (shapes[tried], *shapes[:tried], *shapes[tried + 1 :])
                         break
-                    tried += 1
                 else:
                     found = self._match(source, start, stop)
                     if found is None:
                         return -1
                     end = found.end()
                     shapes = self._learn(source, start, shapes)
-                    tried = 0
-                if tried:
-                    shapes = (shapes[tried], *shapes[:tried], *shapes[tried + 1 :])
                 start = end
 
     def _learn(self, source: bytes, start: int, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """Put the shape of a matched element before the others."""
-        if not self._lessons:
-            return shapes
-        self._lessons -= 1
-        return (shape_of(self._tree, self._kinds, source, start), *shapes[: _SHAPES - 1])
+        """Put the shape of a matched element before the others, and keep it whatever comes behind."""
+        if self._lessons:
+            self._lessons -= 1
+            shapes = (shape_of(self._tree, self._kinds, source, start), *shapes[: _SHAPES - 1])
+            self._shapes = shapes
+        return shapes
 
 
 def shape_of(tree: SchemaTree, kinds: tuple[Any, ...], source: bytes, start: int) -> Shape:
@@ -126,7 +124,7 @@ def _decided(tree: SchemaTree, kind: Any, source: bytes, start: int, mask: bytea
         branch, end = decode_long(source, start)
         mask += b"\xff" * (end - start)
         return _decided(tree, kind[branch], source, end, mask)
-    name = str(kind["type"]) if isinstance(kind, dict) else kind
+    name = type_name(kind)
     if name == "record":
         for field in kind["fields"]:
             start = _decided(tree, field["type"], source, start, mask)

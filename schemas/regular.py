@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from struct import Struct
 from typing import Any, NamedTuple
 
-from space2vec.schemas.avro_types import SchemaTree
+from space2vec.schemas.avro_types import SchemaTree, type_name
 from space2vec.schemas.elements import Elements, Match
 from space2vec.schemas.varint import decode_long, encode_long
 
@@ -225,7 +225,7 @@ class _Compiler:
         if isinstance(kind, list) and len(kind) == 2 and kind.count("null") == 1:
             at = kind.index("null")
             null, value, kind = _byte(2 * at), _byte(2 - 2 * at), self._tree.resolve(kind[1 - at])
-        name = _type_name(kind)
+        name = type_name(kind)
         wanted = path in self._wanted
         if name == "record" and self._holds_wanted(path):
             # One that holds what is wanted must be there, or the datum is unusual.
@@ -278,11 +278,11 @@ class _Compiler:
         kind = self._tree.resolve(kind)
         if isinstance(kind, list):
             branches = [_byte(2 * index) + self._flat(branch) for index, branch in enumerate(kind)]
-            if len(kind) == 2 and "null" in kind and not _NUMBERS.isdisjoint(map(_type_name, kind)):
+            if len(kind) == 2 and "null" in kind and not _NUMBERS.isdisjoint(map(type_name, kind)):
                 null = kind.index("null")
                 return [_Nullable(branches[null], branches[1 - null])]
             return [f"(?:{'|'.join(branches)})"]
-        name = _type_name(kind)
+        name = type_name(kind)
         if name == "record":
             return [part for field in kind["fields"] for part in self._parts(field["type"])]
         if name in ("array", "map"):
@@ -292,10 +292,6 @@ class _Compiler:
         if name not in _EXPRESSIONS:
             raise _IrregularError
         return [_EXPRESSIONS[name]]
-
-
-def _type_name(kind: Any) -> str:
-    return str(kind["type"]) if isinstance(kind, dict) else "union" if isinstance(kind, list) else str(kind)
 
 
 def _joined(parts: Iterable[_Part]) -> str:
