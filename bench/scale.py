@@ -2,7 +2,8 @@
 
 Every point is a backlog drained through the service, exactly once, classification records out, with a real Apache
 Kafka on the same machine; one that is drained too soon to time it is measured again with three times as many. What
-is plotted is CPU microseconds per alert by part, which holds on other machines of the kind, and alerts per second here. The sizing table is computed from the costs at LSST's packet sizes.
+is plotted is CPU microseconds per alert by part, which holds on other machines of the kind, and alerts per second
+here. The sizing table is computed from the costs at LSST's packet sizes.
 
 Examples::
 

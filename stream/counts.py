@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+_NUMBERS = ("messages", "empty", "scored", "degraded", "rejected", "duplicates", "annotated")
+
 
 @dataclass(slots=True)
 class Counts:
@@ -38,12 +40,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add another's counts to these."""
-        self.messages += other.messages
-        self.empty += other.empty
-        self.scored += other.scored
-        self.degraded += other.degraded
-        self.rejected += other.rejected
-        self.duplicates += other.duplicates
-        self.annotated += other.annotated
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reasons.update(other.reasons)
         self.flags.update(other.flags)

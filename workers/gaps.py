@@ -40,12 +40,10 @@ def close_gaps(planes: Planes) -> None:
     planes : (M, rows, cols) float32
         Normalised values, NaN where there is none.
     """
-    lost = np.isnan(planes)
-    width = planes.shape[2]
     packed = np.ascontiguousarray(planes)
-    pixels = packed.reshape(-1)
-    along = _bridge(pixels, lost, 1)
-    across = _bridge(pixels, lost.swapaxes(1, 2), width)
+    lost, pixels = np.isnan(packed), packed.reshape(-1)
+    along = _bridge(pixels, lost)
+    across = _bridge(pixels, lost.swapaxes(1, 2))
     gaps = np.full(pixels.size, _MARGIN, np.uint8)
     gaps[along.at] = along.gap
     pixels[along.at] = along.value
@@ -58,9 +56,10 @@ def close_gaps(planes: Planes) -> None:
         planes[...] = packed
 
 
-def _bridge(pixels: Planes, lost: NDArray[np.bool_], stride: int) -> _Bridged:
-    """Interpolate over the short gaps in the last axis of ``lost``, whose neighbours lie ``stride`` apart in ``pixels``."""
+def _bridge(pixels: Planes, lost: NDArray[np.bool_]) -> _Bridged:
+    """Interpolate over the short gaps in the last axis of ``lost``, a view of packed planes whose values are ``pixels``."""
     count, lines, length = lost.shape
+    to_plane, to_line, to_next = lost.strides  # of one byte each, so those of the pixels
     apart = np.ones((count, lines, _MARGIN + length), np.bool_)
     apart[..., _MARGIN:] = lost
     flat = apart.reshape(-1)
@@ -72,12 +71,12 @@ def _bridge(pixels: Planes, lost: NDArray[np.bool_], stride: int) -> _Bridged:
     starts, gap = starts[short], (stops - starts)[short]
     line, first = np.divmod(starts, _MARGIN + length)
     plane, line = np.divmod(line, lines)
-    before = plane * (lines * length) + line * (length if stride == 1 else 1) + (first - _MARGIN - 1) * stride
+    before = plane * to_plane + line * to_line + (first - _MARGIN - 1) * to_next
     # One entry per pixel: its gap, and how far into that it is.
     of = np.repeat(np.arange(len(gap)), gap)
     low = np.arange(1, len(of) + 1) - np.repeat(np.cumsum(gap) - gap, gap)
     before, gap = before[of], gap[of]
     high = gap + 1 - low
-    ends = pixels[before], pixels[before + (gap + 1) * stride]
+    ends = pixels[before], pixels[before + (gap + 1) * to_next]
     value = ((ends[0] * high + ends[1] * low) / (gap + 1)).astype(np.float32)
-    return _Bridged(before + low * stride, gap, value)
+    return _Bridged(before + low * to_next, gap, value)
