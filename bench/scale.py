@@ -155,7 +155,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
         panel.set_ylabel("CPU µs per alert")
         rate = panel.twinx()
         rate.plot(names, [row["alerts_per_s"] for row in rows], "k.-", label="alerts per second here")
-        rate.set_ylim(bottom=0)
+        # Room above for the legend.
+        panel.set_ylim(top=1.3 * max(bottom))
+        rate.set_ylim(0, 1.3 * max(row["alerts_per_s"] for row in rows))
         if axis == axes[-1]:
             rate.set_ylabel("alerts per second here")
     panels[0][0].legend(fontsize=8)
