@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 from numpy.typing import NDArray
 
 from space2vec.schemas.errors import PacketError, Reason
 from space2vec.stream.protocols import Scorer, ScoringFailed
-from space2vec.workers.scores import Scores
+from space2vec.workers.scores import Scores, joined
 
 
 def score_singly(scorer: Scorer, stamps: NDArray[np.float32]) -> tuple[Scores | None, dict[int, PacketError]]:
@@ -33,6 +31,4 @@ def score_singly(scorer: Scorer, stamps: NDArray[np.float32]) -> tuple[Scores | 
             parts.append(scores)
         except ScoringFailed as error:
             errors[row] = PacketError(Reason.SCORING_FAILED, str(error))
-    if not parts:
-        return None, errors
-    return Scores(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Scores))), errors
+    return joined(parts) if parts else None, errors

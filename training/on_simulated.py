@@ -20,7 +20,7 @@ from space2vec.training.retrieval import neighbours_alike, plane
 from space2vec.training.simulate import Candidates, generate
 from space2vec.workers.backends import Backend
 from space2vec.workers.manifest import Manifest
-from space2vec.workers.scores import Scores
+from space2vec.workers.scores import Scores, joined
 
 Found = dict[str, JsonValue]
 Logits = NDArray[np.float32]
@@ -49,12 +49,7 @@ class Judged:
 def score_all(backend: Backend, inputs: NDArray[np.float32] | NDArray[np.float16]) -> Scores:
     """Score network inputs in batches."""
     starts = range(0, len(inputs), BATCH)
-    parts = [backend.score(inputs[start : start + BATCH].astype(np.float32)) for start in starts]
-    return Scores(
-        np.concatenate([part.logit for part in parts]),
-        np.concatenate([part.embedding for part in parts]),
-        np.concatenate([part.groups for part in parts]),
-    )
+    return joined([backend.score(inputs[start : start + BATCH].astype(np.float32)) for start in starts])
 
 
 def judge(

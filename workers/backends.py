@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.manifest import GRAPH
-from space2vec.workers.scores import Scores, shares
+from space2vec.workers.scores import Scores, calibrated
 
 if TYPE_CHECKING:
     from space2vec.workers.bundle import Bundle
@@ -134,22 +134,20 @@ class OnnxBackend:
             raise ModelError(f"{where}: runs on {self._session.get_providers()}, not on the CPU")
         inputs = [node.name for node in self._session.get_inputs()]
         outputs = [node.name for node in self._session.get_outputs()]
-        self._outputs = manifest.outputs.names
-        if inputs != ["stamps"] or outputs != self._outputs:
+        expected = manifest.outputs.names
+        if inputs != ["stamps"] or outputs != expected:
             raise ModelError(
-                f"{where}: takes {inputs} and gives {outputs}, not stamps to {' and '.join(self._outputs)}"
+                f"{where}: takes {inputs} and gives {outputs}, not stamps to {' and '.join(expected)}"
             )
-        self._temperature = np.float32(manifest.calibration.temperature)
-        self._kinds = len(manifest.outputs.kinds)
+        self._manifest = manifest
 
     def score(self, stamps: NDArray[np.float32]) -> Scores:
         """Score network inputs; see :class:`Backend`."""
         try:
-            logit, embedding, *groups = self._session.run(self._outputs, {"stamps": stamps})
+            returned = self._session.run(self._manifest.outputs.names, {"stamps": stamps})
         except Exception as error:
             raise _classified(error) from error
-        raw = groups[0] if groups else np.empty((len(logit), 0), np.float32)
-        return Scores(logit / self._temperature, embedding, shares(raw, self._kinds))
+        return calibrated(returned, self._manifest)
 
 
 def _classified(error: Exception) -> ModelError:

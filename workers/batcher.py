@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.backends import BatchTooLarge
-from space2vec.workers.scores import Scores
+from space2vec.workers.scores import Scores, joined
 
 GROW_AFTER = 100
 """Full batches in a row that must pass before a size that memory once refused is tried again."""
@@ -141,7 +141,7 @@ class Batcher:
             call.parts.append(scores.slice(start, start + len(stamps)))
             start += len(stamps)
             if not call.waiting and not call.answer.done():
-                call.answer.set_result(_joined(call.parts))
+                call.answer.set_result(joined(call.parts))
 
     async def _score_whole(self, stamps: NDArray[np.float32]) -> Scores:
         """Score rows at once where memory allows, else in halves."""
@@ -152,7 +152,7 @@ class Batcher:
                 raise
             half = (len(stamps) + 1) // 2
             self._limit, self._full_batches = min(self._limit, half), 0
-            return _joined([await self._score_whole(stamps[:half]), await self._score_whole(stamps[half:])])
+            return joined([await self._score_whole(stamps[:half]), await self._score_whole(stamps[half:])])
         if len(scores) != len(stamps):
             raise ModelError(f"{len(scores)} scores for {len(stamps)} stamps")
         if len(stamps) == self._limit < self._max_batch:
@@ -160,13 +160,3 @@ class Batcher:
             if self._full_batches == GROW_AFTER:
                 self._limit, self._full_batches = min(self._max_batch, 2 * self._limit), 0
         return scores
-
-
-def _joined(parts: Sequence[Scores]) -> Scores:
-    if len(parts) == 1:
-        return parts[0]
-    return Scores(
-        np.concatenate([part.logit for part in parts]),
-        np.concatenate([part.embedding for part in parts]),
-        np.concatenate([part.groups for part in parts]),
-    )

@@ -21,12 +21,15 @@ from space2vec.schemas.errors import ModelError
 from space2vec.workers.backends import Backend, open_backend
 from space2vec.workers.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from space2vec.workers.preprocess import normalise_triplets
+from space2vec.workers.scores import uncalibrated
 
 SHIPPED = Path(__file__).parent / "bundles"
 MANIFEST = "manifest.json"
 MAX_FILE_BYTES = 1 << 30
 TOLERANCE = 1e-4
 """How far a logit may be from its golden value, times the larger of 1 and that value, on any device."""
+
+_CHECKED = {"logit": "logits", "embedding": "embeddings", "groups": "kinds and causes", "spread": "spreads"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +95,13 @@ class Bundle:
             tensors = safetensors.numpy.load(self.read(self.manifest.golden))
         except SafetensorError as error:
             raise ModelError(f"{where}: {error}") from error
-        spec = self.manifest.input
+        spec, outputs = self.manifest.input, self.manifest.outputs
         count, depth = len(tensors.get("stamps", ())), len(spec.planes)
         shapes = {
             "pixels": (count, depth, *tensors.get("pixels", np.empty(0)).shape[2:4]),
             "stamps": (count, depth, spec.size, spec.size),
-            "logit": (count,),
-            "embedding": (count, self.manifest.outputs.embedding),
+            **{name: outputs.shape(name, count) for name in outputs.names},
         }
-        if self.manifest.outputs.groups:
-            shapes["groups"] = (count, self.manifest.outputs.groups)
         if not count:
             raise ModelError(f"{where}: holds no golden vector")
         for name, shape in shapes.items():
@@ -111,7 +111,7 @@ class Bundle:
                 raise ModelError(
                     f"{where}: {name} is {tensors[name].shape} {tensors[name].dtype}, not {shape} float32"
                 )
-        return Golden(**{name: tensors[name] for name in shapes})
+        return Golden(tensors["pixels"], tensors["stamps"], {name: tensors[name] for name in outputs.names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +124,13 @@ class Golden:
         Pixel values, source at the centre, NaN where there is none.
     stamps : (K, P, S, S) float32
         The same, normalised.
-    logit : (K,) float32
-        What the network says, before temperature.
-    embedding : (K, D) float32
-        The vectors.
-    groups : (K, G) float32 or None
-        Probabilities of the kinds and causes, where the bundle names any.
+    outputs : dict of str to NDArray
+        What the network says, by name of output: before temperature, kinds and causes as probabilities.
     """
 
     pixels: NDArray[np.float32]
     stamps: NDArray[np.float32]
-    logit: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    groups: NDArray[np.float32] | None = None
+    outputs: dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,21 +205,19 @@ def verify_bundle(bundle: Bundle, device: str = "auto") -> list[Check]:
 
 
 def check_golden(bundle: Bundle, backend: Backend) -> list[Check]:
-    """Check that golden stamps still become the golden inputs, logits and embeddings here.
+    """Check that golden stamps still become the golden inputs and outputs here.
 
     What every classifier runs before it serves.
     """
     golden = bundle.golden()
-    scores = backend.score(golden.stamps)
-    temperature = np.float32(bundle.manifest.calibration.temperature)
-    checks = [
+    found = uncalibrated(backend.score(golden.stamps), bundle.manifest)
+    return [
         _compare("preprocessing", normalise_triplets(golden.pixels, bundle.manifest.input), golden.stamps),
-        _compare(f"logits on {backend.device}", scores.logit * temperature, golden.logit),
-        _compare(f"embeddings on {backend.device}", scores.embedding, golden.embedding),
+        *(
+            _compare(f"{_CHECKED[name]} on {backend.device}", found[name], expected)
+            for name, expected in golden.outputs.items()
+        ),
     ]
-    if golden.groups is not None:
-        checks.append(_compare(f"kinds and causes on {backend.device}", scores.groups, golden.groups))
-    return checks
 
 
 def _check_files(bundle: Bundle) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from space2vec.workers.backends import OnnxBackend
 from space2vec.workers.bundle import Bundle, write_files
 from space2vec.workers.manifest import Manifest
 from space2vec.workers.preprocess import normalise_triplets
-from space2vec.workers.scores import shares
+from space2vec.workers.scores import shares, uncalibrated
 from space2vec.workers.torch_backend import TorchBackend
 
 OPSET = 18
@@ -38,8 +38,9 @@ def write_bundle(
     manifest : Manifest
         Without ``files``: they are filled in here.
     network : torch.nn.Module
-        Takes ``(N, P, S, S)`` float32 and returns a logit, ``(N,)``, an embedding, ``(N, D)``, and the scores of the
-        groups, ``(N, G)``, where the manifest names any. It is moved to the CPU and put into evaluation mode.
+        Takes ``(N, P, S, S)`` float32 and returns a logit, ``(N,)``, an embedding, ``(N, D)``, the scores of the
+        groups, ``(N, G)``, where the manifest names any, and the spread, ``(N,)``, where it promises one. It is
+        moved to the CPU and put into evaluation mode.
     golden_stamps : (K, P, H, W) float32
         Pixel values as a survey has them, not normalised, source at ``(H // 2, W // 2)``, NaN where there is no
         pixel: the golden vectors are made of these, so choose hard and odd ones as well.
@@ -56,9 +57,9 @@ def write_bundle(
         returned = [tensor.float().numpy() for tensor in network(torch.from_numpy(stamps))]
     shapes = [output.shape for output in returned]
     outputs = manifest.outputs
-    expected = [(len(stamps),), (len(stamps), outputs.embedding), (len(stamps), outputs.groups)]
-    if shapes != expected[: len(outputs.names)]:
-        raise ModelError(f"the network returns {shapes}, not {expected[: len(outputs.names)]}")
+    expected = [outputs.shape(name, len(stamps)) for name in outputs.names]
+    if shapes != expected:
+        raise ModelError(f"the network returns {shapes}, not {expected}")
     golden = dict(zip(outputs.names, returned, strict=True))
     if outputs.groups:
         golden["groups"] = shares(golden["groups"], len(outputs.kinds))
@@ -113,8 +114,7 @@ def _check_parity(
 ) -> None:
     for backend in (OnnxBackend(bundle), TorchBackend(bundle, "cpu")):
         scores = backend.score(stamps)
-        unscaled = scores.logit * np.float32(bundle.manifest.calibration.temperature)
-        found = {"logit": unscaled, "embedding": scores.embedding, "groups": scores.groups}
+        found = uncalibrated(scores, bundle.manifest)
         for name, expected in golden.items():
             if not np.allclose(found[name], expected, rtol=PARITY, atol=PARITY):
                 gap = float(np.abs(found[name] - expected).max())

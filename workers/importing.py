@@ -48,7 +48,7 @@ def import_graph(
         Without ``files``; its ``architecture.kind`` is ``graph``.
     graph : bytes
         ONNX, weights inside: one input, float32, of the layout, the number of stamps left free; its first
-        output has one number per stamp.
+        output has one number per stamp, and so has the second where the manifest promises a spread.
     golden_stamps : (K, P, H, W) float32
         Pixel values as a survey has them, source at ``(H // 2, W // 2)``, NaN where there is no pixel.
     layout : {'planes-first', 'planes-last'}
@@ -63,27 +63,33 @@ def import_graph(
     """
     if manifest.architecture.kind != GRAPH or manifest.outputs.embedding or manifest.outputs.groups:
         raise ModelError(f"a graph alone has architecture.kind {GRAPH}, no embedding, no kinds and no causes")
+    if manifest.outputs.spread and meaning != "log-odds":
+        raise ModelError("outputs.spread: of log-odds; a graph that gives a probability cannot have it")
     pixels = np.ascontiguousarray(golden_stamps, np.float32)
     if pixels.ndim != 4 or pixels.shape[1] != len(manifest.input.planes) or not len(pixels):
         raise ModelError(f"golden stamps are {pixels.shape}, not (K, {len(manifest.input.planes)}, H, W)")
     stamps = normalise_triplets(pixels, manifest.input)
-    adapted = adapt(graph, manifest.input, layout, meaning)
+    adapted = adapt(graph, manifest.input, layout, meaning, spread=manifest.outputs.spread)
+    names = manifest.outputs.names
     try:
         session = onnxruntime.InferenceSession(adapted, providers=[CPU_PROVIDER])
-        logit, embedding = session.run(["logit", "embedding"], {"stamps": stamps})
+        told = dict(zip(names, session.run(names, {"stamps": stamps}), strict=True))
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise ModelError(f"the graph cannot be run: {error}") from error
-    if logit.shape != (len(stamps),) or not np.isfinite(logit).all():
-        raise ModelError(
-            f"the graph gives {logit.size} numbers for {len(stamps)} stamps, or such as are not finite"
-        )
-    golden = {"pixels": pixels, "stamps": stamps, "logit": logit, "embedding": embedding}
+    for name, found in told.items():
+        if found.shape != manifest.outputs.shape(name, len(stamps)) or not np.isfinite(found).all():
+            raise ModelError(
+                f"the graph gives {found.size} numbers for {len(stamps)} stamps, or such as are not finite"
+            )
+    if (told.get("spread", stamps[:0]) < 0).any():
+        raise ModelError("the graph's second output is negative: no standard deviation")
+    golden = {"pixels": pixels, "stamps": stamps} | told
     contents = {manifest.graph: adapted, manifest.golden: safetensors.numpy.save(golden)}
     return write_files(folder, manifest, contents)
 
 
-def adapt(graph: bytes, spec: InputSpec, layout: Layout, meaning: Meaning) -> bytes:
-    """Make a graph take ``stamps`` and give ``logit`` and ``embedding``.
+def adapt(graph: bytes, spec: InputSpec, layout: Layout, meaning: Meaning, *, spread: bool = False) -> bytes:
+    """Make a graph take ``stamps`` and give ``logit`` and ``embedding``, and ``spread`` if asked for.
 
     Raises
     ------
@@ -100,9 +106,10 @@ def adapt(graph: bytes, spec: InputSpec, layout: Layout, meaning: Meaning) -> by
         raise ModelError("the graph keeps its weights in another file: save it with them inside")
     weights = {tensor.name for tensor in inner.initializer}
     inputs = [value for value in inner.input if value.name not in weights]
-    if len(inputs) != 1 or not inner.output:
+    given = 2 if spread else 1
+    if len(inputs) != 1 or len(inner.output) < given:
         raise ModelError(
-            f"the graph takes {len(inputs)} inputs and gives {len(inner.output)} outputs, not 1 and 1"
+            f"the graph takes {len(inputs)} inputs and gives {len(inner.output)} outputs, not 1 and {given}"
         )
     side, planes = spec.size, len(spec.planes)
     _check_input(inputs[0], (planes, side, side) if layout == "planes-first" else (side, side, planes))
@@ -138,17 +145,21 @@ def adapt(graph: bytes, spec: InputSpec, layout: Layout, meaning: Meaning) -> by
             "Slice", [prefix + n for n in ("rows", "beginning", "nothing", "second")], ["embedding"]
         ),
     ]
+    outputs = [
+        helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"]),
+        helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 0]),
+    ]
+    if spread:
+        last.append(helper.make_node("Reshape", [inner.output[1].name, prefix + "flat"], ["spread"]))
+        outputs.append(helper.make_tensor_value_info("spread", TensorProto.FLOAT, ["N"]))
     taken = {name for node in inner.node for name in (*node.input, *node.output)} | weights
-    if clash := sorted(taken & {"stamps", "logit", "embedding"}):
+    if clash := sorted(taken & {"stamps", *(value.name for value in outputs)}):
         raise ModelError(f"the graph uses the name {clash[0]} itself")
     made = helper.make_graph(
         [*first, *inner.node, *last],
         inner.name or "network",
         [helper.make_tensor_value_info("stamps", TensorProto.FLOAT, ["N", planes, side, side])],
-        [
-            helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 0]),
-        ],
+        outputs,
         [*inner.initializer, *(numpy_helper.from_array(a, prefix + n) for n, a in constants.items())],
     )
     whole = helper.make_model(made, opset_imports=model.opset_import, functions=model.functions)

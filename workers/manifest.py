@@ -88,7 +88,7 @@ class InputSpec(_Part):
 
 
 class Outputs(_Part):
-    """What the network returns: a logit per alert, an embedding, and, where named, scores of kinds and causes."""
+    """What the network returns: a logit and an embedding per alert; where so said, scores of kinds and causes, a spread."""
 
     logit: Literal["log_odds"] = Field(
         "log_odds", description="log-odds of the first class, before temperature"
@@ -96,16 +96,29 @@ class Outputs(_Part):
     embedding: int = Field(0, ge=0, le=65536, description="dimension D of the embedding; 0 for none")
     kinds: tuple[Label, ...] = Field((), max_length=1000, description="kinds a real alert can be of")
     causes: tuple[Label, ...] = Field((), max_length=1000, description="causes a bogus one can have")
+    spread: bool = Field(
+        False, description="whether it also gives the standard deviation of its members' logits"
+    )
 
     @property
     def groups(self) -> int:
-        """How many kinds and causes there are: columns of the network's third output, kinds first."""
+        """How many kinds and causes there are: columns of the network's output ``groups``, kinds first."""
         return len(self.kinds) + len(self.causes)
 
     @property
     def names(self) -> list[str]:
         """Names of the graph's outputs, in order."""
-        return ["logit", "embedding", *(["groups"] if self.groups else [])]
+        return [
+            "logit",
+            "embedding",
+            *(["groups"] if self.groups else []),
+            *(["spread"] if self.spread else []),
+        ]
+
+    def shape(self, name: str, count: int) -> tuple[int, ...]:
+        """Shape of one of these outputs for ``count`` stamps."""
+        columns = {"embedding": self.embedding, "groups": self.groups}
+        return (count, columns[name]) if name in columns else (count,)
 
 
 class Calibration(_Part):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Final, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.manifest import Architecture, InputSpec, Outputs
+
+Parameters = TypeVar("Parameters", bound=BaseModel)
 
 
 class CoreParameters(BaseModel):
@@ -103,9 +106,62 @@ def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 NETWORKS: dict[str, type[Core]] = {"core": Core}
 """Networks by the ``architecture.kind`` of a manifest. Each returns ``(logit, embedding)`` or ``(…, groups)``."""
 
+ENSEMBLE: Final = "ensemble"
+"""The kind of several networks that speak as one."""
+
+
+class EnsembleParameters(BaseModel):
+    """What an ensemble can be told in a manifest's ``architecture.parameters``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    members: int = Field(2, ge=2, le=8, description="how many networks")
+    of: Architecture = Field(description="what each of them is")
+
+
+class Ensemble(nn.Module):
+    """Networks of one kind, trained apart, that speak as one.
+
+    Parameters
+    ----------
+    members : sequence of Module
+        Each returns ``(logit, embedding)`` or ``(logit, embedding, groups)``, all of them the same.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, stamps: Tensor) -> tuple[Tensor, ...]:
+        """Score a batch.
+
+        Parameters
+        ----------
+        stamps : (N, planes, S, S) float32
+            As each member takes them.
+
+        Returns
+        -------
+        logit : (N,) float32
+            Mean of the members' log-odds.
+        embedding : (N, D) float32
+            The first member's: networks trained apart have no axes in common, so a mean of theirs would put nothing
+            with its like.
+        groups : (N, G) float32
+            Mean of the members' scores; left out where they have none.
+        spread : (N,) float32
+            Standard deviation of the members' log-odds, that of a population: of two, half their difference.
+        """
+        told = [member(stamps) for member in self.members]
+        logits = torch.stack([logit for logit, *_ in told])
+        logit, groups = logits.mean(0), [scores for _, _, *rest in told for scores in rest]
+        spread = (logits - logit).square().mean(0).sqrt()
+        mean = (torch.stack(groups).mean(0),) if groups else ()
+        return (logit, told[0][1], *mean, spread)
+
 
 def build_network(architecture: Architecture, spec: InputSpec, outputs: Outputs) -> nn.Module:
-    """Build the network that a manifest names, with untrained weights, in evaluation mode.
+    """Build the network, or the ensemble, that a manifest names, with untrained weights, in evaluation mode.
 
     Parameters
     ----------
@@ -119,17 +175,38 @@ def build_network(architecture: Architecture, spec: InputSpec, outputs: Outputs)
     Raises
     ------
     ModelError
-        If there is no such network or it has no such parameters.
+        If there is no such network, it has no such parameters, or the outputs are not such as it gives.
     """
+    if outputs.spread != (architecture.kind == ENSEMBLE):
+        raise ModelError(
+            f"outputs.spread is {outputs.spread}, but {architecture.kind} gives {'one' if not outputs.spread else 'none'}"
+        )
+    if architecture.kind != ENSEMBLE:
+        return _build(architecture, spec, outputs, "architecture")
+    told = _parameters(EnsembleParameters, architecture, "architecture")
+    if told.of.kind == ENSEMBLE:
+        raise ModelError("architecture.parameters.of.kind: the members of an ensemble are no ensembles")
+    members = [_build(told.of, spec, outputs, "architecture.parameters.of") for _ in range(told.members)]
+    return Ensemble(members).eval()
+
+
+def _build(architecture: Architecture, spec: InputSpec, outputs: Outputs, where: str) -> nn.Module:
+    """Build a network that is no ensemble; ``where`` its architecture stands in the manifest."""
     network = NETWORKS.get(architecture.kind)
     if network is None:
-        raise ModelError(f"architecture.kind: no network {architecture.kind!r}; known: {', '.join(NETWORKS)}")
+        raise ModelError(
+            f"{where}.kind: no network {architecture.kind!r}; known: {', '.join([*NETWORKS, ENSEMBLE])}"
+        )
+    parameters = _parameters(network.Parameters, architecture, where)
+    return network(parameters, len(spec.planes), outputs).eval()
+
+
+def _parameters(kind: type[Parameters], architecture: Architecture, where: str) -> Parameters:
     try:
-        parameters = network.Parameters.model_validate(architecture.parameters)
+        return kind.model_validate(architecture.parameters)
     except ValidationError as error:
         faults = (
-            f"architecture.parameters.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            f"{where}.parameters.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
             for fault in error.errors(include_url=False, include_input=False)
         )
         raise ModelError("; ".join(faults)) from error
-    return network(parameters, len(spec.planes), outputs).eval()

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.backends import BatchTooLarge, DeviceBroken
 from space2vec.workers.networks import build_network
-from space2vec.workers.scores import Scores, shares
+from space2vec.workers.scores import Scores, calibrated
 
 if TYPE_CHECKING:
     from space2vec.workers.bundle import Bundle
@@ -55,8 +55,7 @@ class TorchBackend:
         except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
             raise ModelError(f"device {device}: torch cannot use it: {error}") from error
         self._network = network
-        self._temperature = manifest.calibration.temperature
-        self._kinds = len(manifest.outputs.kinds)
+        self._manifest = manifest
         self._staging = torch.empty(0, pin_memory=False)
         used = {tensor.device for tensor in (*self._network.parameters(), *self._network.buffers())}
         if used != {self._torch_device}:
@@ -74,12 +73,9 @@ class TorchBackend:
                 fed = self._stage(stamps).to(
                     self._torch_device, non_blocking=True, memory_format=torch.channels_last
                 )
-                logit, embedding, *groups = self._network(fed)
-                scaled = logit.float() / self._temperature
-                raw = groups[0].float() if groups else logit.new_empty((len(logit), 0))
                 # .cpu() waits for the stream, so the staging buffer is free again afterwards.
-                told = shares(raw.cpu().numpy(), self._kinds)
-                return Scores(scaled.cpu().numpy(), embedding.float().cpu().numpy(), told)
+                returned = [tensor.float().cpu().numpy() for tensor in self._network(fed)]
+            return calibrated(returned, self._manifest)
         except RuntimeError as error:
             raise classified(error) from error
 

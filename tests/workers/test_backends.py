@@ -71,7 +71,7 @@ def test_scores_of_one_batch_outlive_the_next(made_bundle: Bundle, stamps: Stamp
 def test_temperature_divides_the_logit(made_bundle: Bundle) -> None:
     golden = made_bundle.golden()
     scores = OnnxBackend(made_bundle).score(golden.stamps)
-    np.testing.assert_allclose(scores.logit * 0.8, golden.logit, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores.logit * 0.8, golden.outputs["logit"], rtol=1e-5, atol=1e-6)
 
 
 def test_cuda_where_there_is_none(made_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ class FakeBackend:
             raise BatchTooLarge("no room")
         if wrong := self.bad.intersection(pixels.tolist()):
             raise ModelError(f"cannot score {min(wrong)}")
-        return Scores(pixels * 2, np.stack([pixels, -pixels], axis=1), np.stack([pixels], axis=1))
+        return Scores(pixels * 2, np.stack([pixels, -pixels], axis=1), np.stack([pixels], axis=1), pixels / 2)
 
     @property
     def sizes(self) -> list[int]:
@@ -89,6 +89,8 @@ def assert_scores(answer: Any, pixels: Sequence[float]) -> None:
     assert isinstance(answer, Scores), answer
     assert answer.logit.tolist() == [2 * pixel for pixel in pixels]
     assert answer.embedding.tolist() == [[pixel, -pixel] for pixel in pixels]
+    assert answer.spread is not None
+    assert answer.spread.tolist() == [pixel / 2 for pixel in pixels]
 
 
 def numbered(sizes: Sequence[int]) -> list[list[float]]:

@@ -24,7 +24,15 @@ from space2vec.workers import backends
 from space2vec.workers.backends import OnnxBackend, open_backend
 from space2vec.workers.bundle import load_bundle, verify_bundle
 from space2vec.workers.importing import import_graph, made_stamps
-from space2vec.workers.manifest import Architecture, InputSpec, Manifest, Normalisation, parse_manifest
+from space2vec.workers.manifest import (
+    Architecture,
+    Calibration,
+    InputSpec,
+    Manifest,
+    Normalisation,
+    Outputs,
+    parse_manifest,
+)
 from space2vec.workers.normalise import normalise_planes, window
 from space2vec.workers.preprocess import normalise_triplets
 
@@ -83,6 +91,50 @@ def test_a_probability_that_was_rounded_to_one_has_finite_log_odds(tmp_path: Pat
     scores = OnnxBackend(bundle).score(normalise_triplets(made_stamps(huge.input), huge.input))
     assert np.isfinite(scores.logit).all()
     assert scores.probability.max() > 1 - 1e-7
+
+
+def pair_of(second: float) -> bytes:
+    """The mean of the pixels, and that times a number as the second output."""
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"], axis=1),
+        helper.make_node("ReduceMean", ["flat", "axis"], ["mean"], keepdims=1),
+        helper.make_node("Abs", ["mean"], ["size"]),
+        helper.make_node("Mul", ["size", "times"], ["apart"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1]) for name in ("mean", "apart")]
+    constants = [
+        numpy_helper.from_array(np.array([1]), "axis"),
+        numpy_helper.from_array(np.array(second, np.float32), "times"),
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def test_a_second_output_is_the_spread_where_the_manifest_says_so(tmp_path: Path) -> None:
+    manifest = manifest_of(outputs=Outputs(spread=True), calibration=Calibration(temperature=0.5))
+    bundle = import_graph(tmp_path / "b", manifest, pair_of(3.0), made_stamps(manifest.input))
+    assert all(check.ok for check in verify_bundle(bundle, "auto"))
+    scores = OnnxBackend(bundle).score(bundle.golden().stamps)
+    assert scores.spread is not None
+    np.testing.assert_allclose(scores.spread, 3 * np.abs(scores.logit), rtol=1e-5)
+    np.testing.assert_allclose(scores.logit, 2 * bundle.golden().stamps.mean((1, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("graph", "meaning", "told"),
+    [
+        (graph_of(["N", 3, SIZE, SIZE]), "log-odds", "gives 1 outputs, not 1 and 2"),
+        (pair_of(3.0), "probability", "a graph that gives a probability cannot have it"),
+        (pair_of(-3.0), "log-odds", "negative: no standard deviation"),
+        (pair_of(float("nan")), "log-odds", "not finite"),
+    ],
+)
+def test_what_is_no_spread_is_refused(tmp_path: Path, graph: bytes, meaning: Any, told: str) -> None:
+    manifest = manifest_of(outputs=Outputs(spread=True))
+    with pytest.raises(ModelError, match=told):
+        import_graph(tmp_path / "b", manifest, graph, made_stamps(manifest.input), meaning=meaning)
 
 
 def broken_externally(graph: bytes) -> bytes:

@@ -14,14 +14,18 @@ from space2vec.workers.preprocess import normalise_triplets
 from space2vec.workers.torch_backend import TorchBackend
 
 
-@pytest.fixture(params=["core"])
+@pytest.fixture(params=shipped_bundles())
 def shipped(request: pytest.FixtureRequest) -> Bundle:
     return load_bundle(request.param)
 
 
-def test_none_is_left_out_here(shipped: Bundle) -> None:
-    assert shipped_bundles() == ["core"]
+def test_a_bundle_is_found_by_its_own_name(shipped: Bundle) -> None:
     assert shipped.manifest.name == shipped.path.name
+    assert (
+        (shipped.path / "card.md")
+        .read_text()
+        .startswith(f"# {shipped.manifest.name} {shipped.manifest.version}")
+    )
 
 
 def test_verifies(shipped: Bundle) -> None:
@@ -39,6 +43,10 @@ def test_onnx_runtime_and_torch_agree(
     np.testing.assert_allclose(onnx.logit, torch.logit, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(onnx.embedding, torch.embedding, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(onnx.probability, torch.probability, rtol=0, atol=1e-5)
+    if shipped.manifest.outputs.spread:
+        assert onnx.spread is not None
+        assert torch.spread is not None
+        np.testing.assert_allclose(onnx.spread, torch.spread, rtol=1e-5, atol=1e-5)
 
 
 def test_tells_a_source_from_a_hot_pixel(shipped: Bundle) -> None:
