@@ -95,6 +95,7 @@ class Answerer:
         probability = float(look.probability[row])
         positive, negative = manifest.classes
         logit = float(look.scores.logit[row])
+        spread = look.scores.spread
         groups = look.scores.groups[row].tolist()
         kinds, causes = manifest.outputs.kinds, manifest.outputs.causes
         return Annotation(
@@ -103,7 +104,7 @@ class Answerer:
             sha256=look.model.bundle.sha256,
             score=probability,
             logit=logit,
-            spread=None,
+            spread=None if spread is None else float(spread[row]),
             classes={positive: probability, negative: 1.0 - probability},
             flags=tuple(str(flag) for flag in look.flags[row]),
             embedding=tuple(look.scores.embedding[row].tolist()) if self._sink.embedding else (),

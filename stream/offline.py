@@ -43,6 +43,8 @@ class Verdict:
         Quality flags of the stamps.
     score : float or None
         Probability that the alert is real.
+    spread : float or None
+        Standard deviation of its log-odds over an ensemble.
     classes : dict or None
         Label to probability.
     """
@@ -57,6 +59,7 @@ class Verdict:
     detail: str | None = None
     flags: tuple[str, ...] = ()
     score: float | None = None
+    spread: float | None = None
     classes: dict[str, float] | None = None
 
     def as_json(self, bundle: Bundle) -> dict[str, Any]:
@@ -109,7 +112,9 @@ class OfflineScorer:
         )
         errors = {places[index]: error for index, error in prepared.rejects.items()}
         rows = {places[index]: row for row, index in enumerate(prepared.rows)}
-        probability = self._backend.score(prepared.stamps).probability if rows else ()
+        scores = self._backend.score(prepared.stamps) if rows else None
+        probability = () if scores is None else scores.probability
+        spread = None if scores is None else scores.spread
         for i, (file, number, record) in enumerate(pending):
             if isinstance(record, PacketError):
                 yield _rejected(file, number, record, None)
@@ -128,6 +133,7 @@ class OfflineScorer:
                     status_of(flags),
                     flags=flags,
                     score=score,
+                    spread=None if spread is None else float(spread[rows[i]]),
                     classes={positive: score, negative: 1.0 - score},
                 )
 

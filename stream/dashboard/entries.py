@@ -53,6 +53,8 @@ class Entry:
     negative : bool or None
         As in :class:`~space2vec.schemas.alert.Alert`.
     score, logit : float
+    spread : float or None
+        Standard deviation of the logit over an ensemble.
     classes : dict of str to float
         Class label to probability.
     kinds : dict of str to float
@@ -86,6 +88,7 @@ class Entry:
     negative: bool | None
     score: float
     logit: float
+    spread: float | None
     classes: dict[str, float]
     kinds: dict[str, float]
     flags: tuple[str, ...]
@@ -167,6 +170,7 @@ def _entry(message: Message, alert: Alert, said: list[dict[str, Any]]) -> Entry:
         negative=alert.negative,
         score=score,
         logit=logit,
+        spread=_finite(spread) if (spread := one.get("spread")) is not None else None,
         classes=_shares(one["classifications"]),
         kinds=_shares(one.get("kinds" if logit >= 0 else "causes", [])),
         flags=tuple(_cut(flag) for flag in one["flags"][:_MOST_FLAGS]),

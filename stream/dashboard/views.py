@@ -118,6 +118,7 @@ def detail(store: Store, number: int, reader: PacketReader) -> Json | None:
         "dec": entry.dec,
         "mjd_tai": entry.mjd_tai,
         "logit": entry.logit,
+        "spread": entry.spread,
         "classes": entry.classes,
         "kinds": entry.kinds,
         "classifier": entry.classifier,

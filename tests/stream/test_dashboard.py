@@ -36,7 +36,7 @@ def entry(number: int = 0, **changes: Any) -> Entry:
     made = Entry(
         source="in/0/0", output=f"out/0/{number}", written_ms=1000 * number, latency_s=0.5, alert_id=number,
         object_id=f"ZTF26{number:07d}", survey="ztf", ra=1.0, dec=2.0, mjd_tai=61300.0, negative=False, score=0.5,
-        logit=0.0, classes={"real": 0.5, "bogus": 0.5}, kinds={}, flags=(), classifier="core 1", sha256="ab",
+        logit=0.0, spread=None, classes={"real": 0.5, "bogus": 0.5}, kinds={}, flags=(), classifier="core 1", sha256="ab",
         embedding=np.array([1, 0], np.float32), planes={}, truth={}, value=bytes(1000),
     )  # fmt: skip
     return replace(made, **changes)
@@ -163,13 +163,14 @@ def test_of_several_annotations_the_first_that_the_headers_name_counts(
     (alert,) = reader.read(record.value or b"")
     assert isinstance(alert, Alert)
     other = Annotation(
-        "other", "2", "ff", 0.25, -1.1, None, {"real": 0.25, "bogus": 0.75}, ("nan",), (), datetime.now(UTC)
+        "other", "2", "ff", 0.25, -1.1, 0.5, {"real": 0.25, "bogus": 0.75}, ("nan",), (), datetime.now(UTC)
     )
     twice = annotated(record.source, alert, other)
     message = as_read([twice])[0]
-    assert entry_of(message, reader).classifier == "other 2"
+    assert (entry_of(message, reader).classifier, entry_of(message, reader).spread) == ("other 2", 0.5)
     renamed = replace(message, headers=tuple(h for h in record.headers if h[0] == "sha256"))
     assert entry_of(renamed, reader).classifier == f"core {load_bundle('core').manifest.version}"
+    assert entry_of(renamed, reader).spread is None
     assert entry_of(replace(message, headers=()), reader).classifier == "other 2"
 
 

@@ -34,6 +34,7 @@ from space2vec.stream.protocols import Message, Partition
 from space2vec.stream.summary import Summary
 from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.preprocess import Preprocessor
+from space2vec.workers.scores import Scores
 from trial import Outputs, await_that, expected_ids
 
 Changed = Callable[..., Bundle]
@@ -99,6 +100,34 @@ def test_every_model_annotates_the_alert_and_a_shadow_only_its_own_topic(
     named = [value for name, value in topics["ztf-annotated"].headers if name == "sha256"]
     assert named == [core.sha256.encode(), other.sha256.encode()]
     assert (answer.counts.scored, answer.counts.annotated, answer.counts.messages) == (1, 1, 1)
+
+
+class Ensemble(MemoryScorer):
+    """Tells a spread beside each logit: half of it."""
+
+    def wait(self, ticket: object, timeout: float) -> Scores | None:
+        scores = super().wait(ticket, timeout)
+        return scores and replace(scores, spread=scores.logit / 2)
+
+
+def test_an_ensembles_spread_goes_out_and_nobody_elses(changed: Changed, make_alerts) -> None:
+    packets = [alert.packet for alert in make_alerts(ztf=2)]
+    stamps_seen: list[int] = []
+
+    def rising(stamps: np.ndarray) -> np.ndarray:
+        if len(stamps) > 1:
+            raise ValueError("one at a time")  # so that parts are put together
+        stamps_seen.append(len(stamps))
+        return np.full(1, len(stamps_seen), np.float32)
+
+    models = [model_of(load_bundle("core"), 1.0), scored_by(changed("two"), Ensemble(rising))]
+    _, answers = answered(packets, models)
+    for number, answer in enumerate(answers, 1):
+        annotated, *classified = answer.records
+        (alert,) = fastavro.reader(io.BytesIO(annotated.value or b""))
+        assert [annotation["spread"] for annotation in alert["annotations"]] == [None, number / 2]
+        rows = [decode_classification(record.value or b"") for record in classified]
+        assert [(row["classifier"], row["spread"]) for row in rows] == [("core", None), ("two", number / 2)]
 
 
 def test_stamps_are_prepared_once_per_distinct_input(

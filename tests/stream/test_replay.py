@@ -152,12 +152,13 @@ def test_what_a_bundle_tells_beyond_real_and_bogus_has_columns_too() -> None:
 
     row = {
         "survey": "ztf", "alert_id": 1, "object_id": None, "mjd_tai": 61300.5, "ra": 1.0, "dec": 2.0,
-        "status": "degraded", "score": 0.5, "logit": 0.0, "spread": None, "flags": ["edge", "nan"], "passes": ["pure"],
+        "status": "degraded", "score": 0.5, "logit": 0.0, "spread": 0.25, "flags": ["edge", "nan"], "passes": ["pure"],
         "classifications": told("real", "bogus"), "kinds": told("supernova", "star"), "causes": told("dipole"),
         "embedding": [1.0, 2.0], "archive": "n.tar", "member": 3,
     }  # fmt: skip
     (found,) = pq.read_table(io.BytesIO(alerts_table([row], {"model": "made"}))).to_pylist()
     assert (found["flags"], found["passes"], found["embedding"]) == ("edge nan", "pure", [1.0, 2.0])
+    assert found["spread"] == 0.25
     assert {name: value for name, value in found.items() if name.startswith(("p_", "kind_", "cause_"))} == {
         "p_real": 0.5, "p_bogus": 0.5, "kind_supernova": 0.5, "kind_star": 0.5, "cause_dipole": 1.0,
     }  # fmt: skip

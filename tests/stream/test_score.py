@@ -18,7 +18,7 @@ from trial import tar_of
 
 Capture = pytest.CaptureFixture[str]
 FIELDS = [
-    "file", "record", "survey", "alert_id", "object_id", "status", "reason", "detail", "flags", "score", "classes",
+    "file", "record", "survey", "alert_id", "object_id", "status", "reason", "detail", "flags", "score", "spread", "classes",
     "model", "version", "sha256",
 ]  # fmt: skip
 

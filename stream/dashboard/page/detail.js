@@ -64,7 +64,7 @@ function content(alert) {
         "div",
         {},
         el("p", { class: "big" }, el("b", {}, score(alert.score)), el("span", {}, verdict(alert))),
-        el("p", { class: "dim" }, `log-odds ${alert.logit.toFixed(2).replace("-", "−")} · ${alert.classifier}`),
+        el("p", { class: "dim" }, `log-odds ${alert.logit.toFixed(2).replace("-", "−")}${spread(alert)} · ${alert.classifier}`),
         known ? el("p", { class: "dim truth" }, known) : null,
       ),
       el("div", { class: "classes" }, bars(alert.classes), bars(alert.kinds)),
@@ -75,6 +75,10 @@ function content(alert) {
     ...alert.annotations.map((rows, i) => section(i ? "Annotation, earlier" : "Annotation", table(rows.map(dated)))),
     section("Packet", searchable(alert.fields)),
   ].filter(Boolean);
+}
+
+function spread(alert) {
+  return alert.spread === null ? "" : `, spread ${alert.spread.toFixed(2)}`;
 }
 
 function bars(shares) {
