@@ -27,8 +27,8 @@ class Report:
         Fraction of them that is real: the prior in the published probability.
     digest : str
         SHA-256 of the training set.
-    losses : list of float
-        Mean training loss of each epoch.
+    losses : list of list of float
+        Mean training loss of each epoch, of each network.
     temperature : float
         Calibration found on held-out candidates.
     points : mapping of str to float
@@ -46,13 +46,18 @@ class Report:
     seen: tuple[tuple[str, int], ...]
     prior: float
     digest: str
-    losses: list[float]
+    losses: list[list[float]]
     temperature: float
     points: Mapping[str, float]
     held_out: Mapping[str, Performance]
     device: str
     wall_s: float
     cpu_s: float
+
+    @property
+    def members(self) -> int:
+        """How many networks it is of."""
+        return len(self.losses)
 
     @property
     def data(self) -> str:
@@ -62,6 +67,15 @@ class Report:
             return f"{simulated} and no real alert"
         real = " and ".join(f"{count} of {survey.upper()}" for survey, count in self.seen)
         return f"{simulated}, fine-tuned on real alerts ({real})"
+
+    @property
+    def description(self) -> str:
+        """What the bundle is, in a sentence."""
+        several = f"the mean of {self.members} networks, each " if self.members > 1 else ""
+        return (
+            "Real or bogus from the 31 x 31 pixels around the source, for ZTF, DES and LSST alike; "
+            f"{several}{self.data}."
+        )
 
     def summary(self) -> dict[str, JsonValue]:
         """What the manifest says of the training."""
@@ -94,16 +108,17 @@ class Report:
                 "",
                 "## How it came about",
                 "",
-                f"    python -m space2vec.training.train --out workers/bundles/core {stamps}--threads 1 --device {self.device} {settings}",
+                f"    python -m space2vec.training.train --out workers/bundles/{manifest.name} {stamps}--threads 1 --device {self.device} {settings}",
                 "",
                 f"- It was {self.data}.",
                 f"- The simulated ones are of ZTF, DES and LSST, {self.prior:.1%} real, labelled by injected truth. Labels",
                 "  of real alerts are known asteroids and other models' scores, which weigh less; they are no truth. Objects",
                 "  with 40 % of the hashes were held out (`space2vec.training.tiers`).",
+                *self._members(),
                 f"- Seed {self.recipe['seed']}; SHA-256 of the training set:",
                 f"  `{self.digest}`.",
                 f"  The set repeats bit for bit with the same code and library versions{weights}.",
-                f"- Loss by epoch: {', '.join(f'{loss:.4f}' for loss in self.losses)}.",
+                f"- Loss by epoch: {'; '.join(map(_listed, self.losses))}.",
                 f"- Temperature {self.temperature:.3f} and operating points (published logits) from half of the held-out",
                 f"  simulated candidates: {', '.join(f'{name} {least:.2f}' for name, least in self.points.items())}.",
                 f"- Took {self.wall_s:.0f} s, of which {self.cpu_s:.0f} s of CPU in the training process.",
@@ -128,6 +143,21 @@ class Report:
                 "",
             ]
         )
+
+    def _members(self) -> list[str]:
+        """What there is to say where it is of several networks."""
+        if self.members == 1:
+            return []
+        first = int(self.recipe["seed"])
+        return [
+            f"- Its logit is the mean of {self.members} networks', its `spread` their standard deviation, its embedding the first's.",
+            "  The simulated candidates are the same for all of them; weights, batches and the accidents of real alerts",
+            f"  are of the seeds {first} to {first + self.members - 1}.",
+        ]
+
+
+def _listed(losses: list[float]) -> str:
+    return ", ".join(f"{loss:.4f}" for loss in losses)
 
 
 def _flag(name: str, value: float | bool) -> str:

@@ -30,7 +30,9 @@ class Recipe:
     bfloat16 : bool
         Whether to train in half precision (`space2vec.training.fit.Schedule`).
     seed : int
-        Seed of the simulation and of the training.
+        Seed of the simulation and of the first network's training; the next network's is one more, and so on.
+    members : int
+        How many networks to train; more than one make an ensemble.
     """
 
     count: int = 50_000
@@ -44,3 +46,4 @@ class Recipe:
     real_rate: float = 2e-3
     bfloat16: bool = True
     seed: int = 1
+    members: int = 1

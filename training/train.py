@@ -1,13 +1,13 @@
-"""Train the small ``core`` network on simulated surveys and labelled real alerts, and write its bundle.
+"""Train the small ``core`` network, or an ensemble of such, on simulated surveys and labelled real alerts.
 
-``python -m space2vec.training.train --stamps FOLDER --out workers/bundles/core``
+``python -m space2vec.training.train --stamps FOLDER --out workers/bundles/core``, and with ``--members 2`` for ``pair``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Annotated, Literal
 
 import cyclopts
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -25,40 +24,26 @@ from torch import nn
 
 from space2vec.training.calibrate import calibrate
 from space2vec.training.card import Report
-from space2vec.training.causes import CAUSES
 from space2vec.training.dataset import STAMP_SIZES, Examples, befall, join, prepare
-from space2vec.training.events import KINDS
-from space2vec.training.fit import Schedule, fit, score
+from space2vec.training.fit import score
 from space2vec.training.kept import kept_table
 from space2vec.training.labelled import read_labelled
+from space2vec.training.member import ARCHITECTURE, OUTPUTS, REAL_SURVEYS, SPEC, Member, fit_member
 from space2vec.training.metrics import OPERATING_FPR, Performance, performance
 from space2vec.training.recipe import Recipe
 from space2vec.training.simulate import generate
-from space2vec.training.symmetry import settle, symmetrise
-from space2vec.training.tiers import label, real_examples
+from space2vec.training.tiers import label
 from space2vec.training.watch import reference
 from space2vec.workers.export import write_bundle
-from space2vec.workers.manifest import Architecture, Calibration, Counted, InputSpec, Manifest, Outputs
-from space2vec.workers.networks import Core, build_network
+from space2vec.workers.manifest import Architecture, Calibration, Counted, Manifest, Outputs
+from space2vec.workers.networks import ENSEMBLE, Ensemble, build_network
 
-SPEC = InputSpec(size=31, missing_pixel="interpolated")
-ARCHITECTURE = Architecture(kind="core", parameters={"width": 16, "growth": [3, 6], "pool": 3})
-OUTPUTS = Outputs(embedding=64, kinds=KINDS[1:], causes=CAUSES[1:])
 TEST_SEED = 1_000_003
 """Added to the seed for the held-out fields, which thus share nothing with those trained on."""
 
-REAL_SURVEYS = ("ztf", "lsst")
-
 SHIPPED = Recipe()
-
-
-def new_network(seed: int) -> Core:
-    """Build the network with symmetric weights drawn anew."""
-    torch.manual_seed(seed)
-    network = build_network(ARCHITECTURE, SPEC, OUTPUTS)
-    assert isinstance(network, Core)
-    symmetrise(network.stages)
-    return network
+NAMES = {1: "core", 2: "pair"}
+"""Names of the shipped bundles, by how many networks they are of."""
 
 
 def simulate_examples(
@@ -89,25 +74,6 @@ def _move(progress: Progress, bar: TaskID, done: int) -> None:
     progress.update(bar, completed=done)
 
 
-def fine_tuning_set(stamps: Path, simulated: Examples, recipe: Recipe) -> Examples:
-    """Real alerts that are not held out, and the simulated candidates lest they be forgotten."""
-    rng = np.random.default_rng([recipe.seed, 11])
-    real = [real_examples(read_labelled(stamps, name), SPEC, recipe.copies, rng) for name in REAL_SURVEYS]
-    return join([simulated, *real])
-
-
-def fit_with_bar(
-    network: nn.Module, examples: Examples, schedule: Schedule, progress: Progress, name: str
-) -> list[float]:
-    """`fit`, with a progress bar."""
-    bar = progress.add_task(name, total=schedule.epochs * (len(examples) // schedule.batch))
-
-    def moved(step: int, loss: float) -> None:
-        progress.update(bar, completed=step, description=f"{name}: loss {loss:.3f}")
-
-    return fit(network, examples, schedule, moved)
-
-
 def golden_stamps(seed: int) -> NDArray[np.float32]:
     """Stamps for the bundle's golden vectors, ``(12, 3, 63, 63)`` float32: half real, some damaged."""
     candidates = generate("ztf", 200, seed)
@@ -132,6 +98,8 @@ def train(
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Report:
     """Simulate, train, fine-tune where there are real stamps, calibrate, test, and write the bundle with its card."""
+    architecture, outputs = shape(recipe.members)
+    build_network(architecture, SPEC, outputs)  # refuses now what it would refuse after all the work
     began, cpu = time.monotonic(), time.process_time()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -147,25 +115,21 @@ def train(
             kept=kept,
         )
         examples = join(list(sets.values()))
-        network = new_network(recipe.seed).to(device)
-        cycle = recipe.cycle if stamps is not None else 0
-        schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate, recipe.seed, cycle, recipe.bfloat16)
-        losses = pretrain(
-            network, examples, schedule, progress, kept / "pretrained.safetensors" if kept else None
-        )
-        digest = examples.digest()
-        if stamps is not None:
-            tuning = fine_tuning_set(stamps, examples, recipe)
-            schedule = Schedule(
-                recipe.real_epochs,
-                recipe.batch,
-                recipe.real_rate,
-                recipe.seed + 1,
-                bfloat16=recipe.bfloat16,
+        seeds = range(recipe.seed, recipe.seed + recipe.members)
+        members = [
+            fit_member(
+                recipe,
+                seed,
+                examples,
+                progress,
+                name=f"network {number} of {recipe.members}, " if recipe.members > 1 else "",
+                device=device,
+                stamps=stamps,
+                kept=kept,
             )
-            losses += fit_with_bar(network, tuning, schedule, progress, "fine-tuning")
-            digest = hashlib.sha256(f"{digest} {tuning.digest()}".encode()).hexdigest()
-    settle(network.cpu().stages)
+            for number, seed in enumerate(seeds, 1)
+        ]
+    network = together(members)
     logits = {survey: score(network, held.inputs) for survey, held in held_out.items()}
     temperature, points = calibrate(*_half(logits, held_out))
     report = Report(
@@ -173,8 +137,8 @@ def train(
         examples=len(examples),
         seen=seen_alerts(stamps) if stamps is not None else (),
         prior=float(examples.real[examples.counted].mean()),
-        digest=digest,
-        losses=losses,
+        digest=digest(examples, members),
+        losses=[member.losses for member in members],
         temperature=temperature,
         points=points,
         held_out={
@@ -186,12 +150,12 @@ def train(
         cpu_s=time.process_time() - cpu,
     )
     manifest = Manifest(
-        name="core",
+        name=NAMES.get(recipe.members, f"ensemble-{recipe.members}"),
         version=version,
-        description=f"Real or bogus from the 31 x 31 pixels around the source, for ZTF, DES and LSST alike; {report.data}.",
-        architecture=ARCHITECTURE,
+        description=report.description,
+        architecture=architecture,
         input=SPEC,
-        outputs=OUTPUTS,
+        outputs=outputs,
         calibration=Calibration(temperature=temperature),
         operating_points=points,
         training=report.summary(),
@@ -202,23 +166,27 @@ def train(
     return report
 
 
-def pretrain(
-    network: nn.Module, examples: Examples, schedule: Schedule, progress: Progress, checkpoint: Path | None
-) -> list[float]:
-    """Fit to the simulated candidates, or take what an earlier run of the same schedule left in ``checkpoint``."""
-    mark = hashlib.sha256(f"{examples.digest()} {schedule}".encode()).hexdigest()
-    if checkpoint is not None and checkpoint.is_file():
-        with safetensors.safe_open(checkpoint, "pt") as kept:
-            told = kept.metadata() or {}
-        if told.get("mark") == mark:
-            network.load_state_dict(safetensors.torch.load_file(checkpoint))
-            return [float(loss) for loss in told["losses"].split()]
-    losses = fit_with_bar(network, examples, schedule, progress, "training")
-    if checkpoint is not None:
-        state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
-        told = {"mark": mark, "losses": " ".join(str(loss) for loss in losses)}
-        safetensors.torch.save_file(state, checkpoint, told)
-    return losses
+def shape(members: int) -> tuple[Architecture, Outputs]:
+    """Architecture and outputs of a bundle of so many networks."""
+    if members == 1:
+        return ARCHITECTURE, OUTPUTS
+    parameters = {"members": members, "of": ARCHITECTURE.model_dump(mode="json")}
+    return Architecture(kind=ENSEMBLE, parameters=parameters), OUTPUTS.model_copy(update={"spread": True})
+
+
+def together(members: Sequence[Member]) -> nn.Module:
+    """The one network, or the ensemble of several."""
+    if len(members) == 1:
+        return members[0].network
+    return Ensemble([member.network for member in members]).eval()
+
+
+def digest(examples: Examples, members: Sequence[Member]) -> str:
+    """SHA-256 of the training set: of the simulated candidates' and, where there were any, each second training's."""
+    second = [member.tuning for member in members if member.tuning is not None]
+    if not second:
+        return examples.digest()
+    return hashlib.sha256(" ".join([examples.digest(), *second]).encode()).hexdigest()
 
 
 def references(stamps: Path, network: nn.Module, temperature: float) -> dict[str, dict[str, Counted]]:
@@ -267,7 +235,7 @@ def main(
     threads: int = 2,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Train the core network on simulated surveys, fine-tune it on real alerts, and write its bundle.
+    """Train the core network, or several, on simulated surveys, then on real alerts as well, and write the bundle.
 
     Parameters
     ----------

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from space2vec.training.member import new_network
 from space2vec.training.symmetry import ORDER, settle, turned
-from space2vec.training.train import new_network
 from space2vec.workers.networks import Core
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
+from space2vec.schemas.errors import ModelError
 from space2vec.training.dataset import STAMP_SIZES, Examples, prepare
 from space2vec.training.fit import Schedule, augment, fit, score
 from space2vec.training.labelled import read_labelled
+from space2vec.training.member import SPEC, new_network
 from space2vec.training.metrics import performance
 from space2vec.training.on_real import logits
 from space2vec.training.on_simulated import by_snr, judge, on_simulated, passed
@@ -20,7 +23,7 @@ from space2vec.training.recipe import Recipe
 from space2vec.training.simulate import generate
 from space2vec.training.symmetry import settle
 from space2vec.training.tiers import label
-from space2vec.training.train import SPEC, new_network, train
+from space2vec.training.train import train
 from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import load_bundle, verify_bundle
 
@@ -91,6 +94,36 @@ def test_command_leaves_a_bundle_with_a_card(tmp_path: Path) -> None:
     card = (tmp_path / "core" / "card.md").read_text()
     assert report.digest in card
     assert "--count 150" in card
+
+
+def test_two_members_are_the_usual_network_and_another(tmp_path: Path) -> None:
+    weights: list[dict[str, torch.Tensor]] = []
+    kept = tmp_path / "kept"
+    for members in (1, 2):
+        recipe = Recipe(count=60, held_out=150, epochs=1, batch=16, bfloat16=False, seed=5, members=members)
+        out, console = tmp_path / str(members), Console(file=io.StringIO())
+        report = train(recipe, out, version="9", processes=1, console=console, kept=kept)
+        assert [len(losses) for losses in report.losses] == [1] * members
+        weights.append(load_file(out / "weights.safetensors"))
+    bundle = load_bundle(tmp_path / "2")
+    assert all(check.ok for check in verify_bundle(bundle, "cpu"))
+    assert (bundle.manifest.name, bundle.manifest.outputs.spread) == ("pair", True)
+    alone, together = weights
+    assert together.keys() == {f"members.{member}.{name}" for member in (0, 1) for name in alone}
+    assert all(torch.equal(tensor, together[f"members.0.{name}"]) for name, tensor in alone.items())
+    kernels = [together[f"members.{member}.stages.0.weight"] for member in (0, 1)]
+    assert not torch.equal(*kernels)
+    card = (tmp_path / "2" / "card.md").read_text()
+    assert "--out workers/bundles/pair" in card
+    assert "of the seeds 5 to 6" in card
+
+
+def test_more_members_than_a_bundle_may_have_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"architecture\.parameters\.members"):
+        train(
+            Recipe(members=9), tmp_path / "out", version="9", processes=1, console=Console(file=io.StringIO())
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_shipped_bundle_tells_simulated_real_from_bogus() -> None:
