@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from space2vec.training.disagreement import by_spread
 from space2vec.training.invariance import invariances
 from space2vec.training.labelled import Labelled
 from space2vec.training.metrics import performance
@@ -32,7 +33,8 @@ def on_ztf(backend: Backend, manifest: Manifest, labelled: Labelled) -> Found:
     (within 2 arcsec) are the one label here that no classifier made. Also how steady scores are.
     """
     spec = manifest.input
-    logit = logits(backend, labelled.inputs(spec))
+    told = score_all(backend, labelled.inputs(spec))
+    logit = told.logit
     score, forest = labelled.numbers("label_drb"), labelled.numbers("rb")
     labels = label(labelled)
     sure = (score > 0.9) | (score < 0.1)
@@ -58,10 +60,15 @@ def on_ztf(backend: Backend, manifest: Manifest, labelled: Labelled) -> Found:
         }
         for point, least in manifest.operating_points.items()
     }
+    if told.spread is not None:
+        part = labels.held_out & sure
+        found["disagreement, held out: drb > 0.9 against < 0.1"] = by_spread(
+            logit[part], told.spread[part], score[part] > 0.5
+        )
     whole = np.isfinite(labelled.triplets).all((1, 2, 3))
-    for told, part in (("", labels.held_out), (" and drb > 0.9", labels.held_out & (score > 0.9))):
+    for which, part in (("", labels.held_out), (" and drb > 0.9", labels.held_out & (score > 0.9))):
         rows = np.flatnonzero(whole & part)[:UNTOUCHED]
-        found[f"invariance, held out{told}"] = invariances(
+        found[f"invariance, held out{which}"] = invariances(
             partial(logits, backend), spec, labelled.triplets[rows]
         )
     return found

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from space2vec.training.baselines import features_of, opinions
 from space2vec.training.dataset import GROUPS, STAMP_SIZES, Examples, prepare
+from space2vec.training.disagreement import by_spread
 from space2vec.training.kept import kept_table
 from space2vec.training.metrics import calibration_error, performance, threshold_at
 from space2vec.training.retrieval import neighbours_alike, plane
@@ -70,7 +71,7 @@ def judge(
 
 
 def on_simulated(judged: Judged, manifest: Manifest) -> Found:
-    """Evaluate: overall, by S/N, by kind and by cause, at the operating points; heads, embedding, calibration."""
+    """Evaluate: overall, by S/N, by kind and cause, at the operating points; calibration, spread, heads, embedding."""
     examples, logit = judged.examples, judged.scores.logit
     counted, real = examples.counted, examples.real
     threshold = threshold_at(logit[counted], real[counted])
@@ -89,6 +90,8 @@ def on_simulated(judged: Judged, manifest: Manifest) -> Found:
         },
         "reliability": reliability(examples, judged.scores),
     }
+    if judged.scores.spread is not None:
+        found["disagreement"] = by_spread(logit[counted], judged.scores.spread[counted], real[counted])
     if manifest.outputs.groups:
         found["heads"] = heads(examples, judged.scores, len(manifest.outputs.kinds))
     if manifest.outputs.embedding:

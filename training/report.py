@@ -79,6 +79,15 @@ def _lines(found: Any) -> Iterable[str]:
                 for name, each in part["points"].items()
             ],
         )
+        if "disagreement" in part:
+            yield ""
+            yield from _table(
+                ["log-odds, magnitude", "wrong where members agree", "where they disagree"],
+                [
+                    [name, *(f"{half['wrong']} of {half['count']}" for half in each.values())]
+                    for name, each in part["disagreement"].items()
+                ],
+            )
     yield ""
     yield "![ROC](roc.png)"
     yield ""
@@ -100,7 +109,7 @@ def _lines(found: Any) -> Iterable[str]:
             ],
         )
         for name in part:
-            if name.startswith(("points", "invariance")):
+            if name.startswith(("points", "invariance", "disagreement")):
                 yield ""
                 yield f"{name.capitalize()}: `{json.dumps(part[name])}`"
 
