@@ -35,6 +35,8 @@ class Report:
         Operating points: logits from which on an alert passes.
     held_out : mapping of str to Performance
         By survey, on simulated fields that share nothing with those trained on.
+    device : str
+        What the network was trained on: ``cpu``, ``cuda``.
     wall_s, cpu_s : float
         Seconds the run took; CPU time without that of the simulating processes.
     """
@@ -48,6 +50,7 @@ class Report:
     temperature: float
     points: Mapping[str, float]
     held_out: Mapping[str, Performance]
+    device: str
     wall_s: float
     cpu_s: float
 
@@ -75,6 +78,9 @@ class Report:
         """The card as Markdown."""
         settings = " ".join(_flag(name, value) for name, value in self.recipe.items())
         stamps = "--stamps ../shared/stamps " if self.seen else ""
+        weights = (
+            "; so do the weights on one thread of the same kind of processor" if self.device == "cpu" else ""
+        )
         rows = [
             f"| {survey} | {f.real} / {f.bogus} | {f.auc:.4f} ({f.auc_low:.4f} to {f.auc_high:.4f}) "
             f"| {f.mdr:.1%} | {f.ece:.3f} |"
@@ -88,7 +94,7 @@ class Report:
                 "",
                 "## How it came about",
                 "",
-                f"    python -m space2vec.training.train --out workers/bundles/core {stamps}--threads 1 {settings}",
+                f"    python -m space2vec.training.train --out workers/bundles/core {stamps}--threads 1 --device {self.device} {settings}",
                 "",
                 f"- It was {self.data}.",
                 f"- The simulated ones are of ZTF, DES and LSST, {self.prior:.1%} real, labelled by injected truth. Labels",
@@ -96,8 +102,7 @@ class Report:
                 "  with 40 % of the hashes were held out (`space2vec.training.tiers`).",
                 f"- Seed {self.recipe['seed']}; SHA-256 of the training set:",
                 f"  `{self.digest}`.",
-                "  The set repeats bit for bit with the same code and library versions; so do the weights on one thread of the same",
-                "  kind of processor.",
+                f"  The set repeats bit for bit with the same code and library versions{weights}.",
                 f"- Loss by epoch: {', '.join(f'{loss:.4f}' for loss in self.losses)}.",
                 f"- Temperature {self.temperature:.3f} and operating points (published logits) from half of the held-out",
                 f"  simulated candidates: {', '.join(f'{name} {least:.2f}' for name, least in self.points.items())}.",

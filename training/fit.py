@@ -42,7 +42,7 @@ class Schedule:
         is left warm, for another fit to cool.
     bfloat16 : bool
         Whether layers compute in half precision: two thirds of the time on processors with instructions for it
-        (AVX-512 BF16, AMX), many times more on others. Weights stay in single precision.
+        (AVX-512 BF16, AMX) and on GPUs, many times more on other processors. Weights stay in single precision.
     """
 
     epochs: int
@@ -120,9 +120,9 @@ def fit(
     Parameters
     ----------
     network : Module
-        Left in evaluation mode.
+        Trained on the device where it is; left in evaluation mode.
     examples : Examples
-        At least a batch of them.
+        At least a batch of them. They stay in main memory, and are augmented there.
     schedule : Schedule
         How long and how fast.
     progress : callable
@@ -130,6 +130,7 @@ def fit(
     """
     torch.manual_seed(schedule.seed)
     rng = np.random.default_rng([schedule.seed, 7])
+    device = next(network.parameters()).device
     network.train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = max(schedule.epochs, schedule.cycle) * (len(examples) // schedule.batch)
@@ -141,28 +142,28 @@ def fit(
         total = 0.0
         for rows in epoch:
             stamps = augment(torch.from_numpy(examples.inputs[rows].astype(np.float32)), rng)
-            with torch.autocast("cpu", torch.bfloat16, enabled=schedule.bfloat16):
+            told = (examples.target[rows], examples.weight[rows], examples.group[rows])
+            with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bfloat16):
                 loss = loss_of(
                     network,
-                    stamps.contiguous(memory_format=torch.channels_last),
-                    torch.from_numpy(examples.target[rows]),
-                    torch.from_numpy(examples.weight[rows]),
-                    torch.from_numpy(examples.group[rows]),
+                    stamps.to(device, memory_format=torch.channels_last),
+                    *(torch.from_numpy(column).to(device) for column in told),
                 )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             rates.step()
             step += 1
-            total += float(loss.detach())
-            progress(step, float(loss.detach()))
+            last = float(loss.detach())
+            total += last
+            progress(step, last)
         losses.append(total / len(epoch))
     network.eval()
     return losses
 
 
 def score(network: nn.Module, inputs: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits of network inputs, ``(N,)`` float32."""
+    """Logits of network inputs, ``(N,)`` float32, by a network on the CPU."""
     network.eval()
     parts: list[NDArray[np.float32]] = []
     with torch.inference_mode():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cyclopts
 import numpy as np
@@ -129,6 +129,7 @@ def train(
     console: Console,
     stamps: Path | None = None,
     kept: Path | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Report:
     """Simulate, train, fine-tune where there are real stamps, calibrate, test, and write the bundle with its card."""
     began, cpu = time.monotonic(), time.process_time()
@@ -146,7 +147,7 @@ def train(
             kept=kept,
         )
         examples = join(list(sets.values()))
-        network = new_network(recipe.seed)
+        network = new_network(recipe.seed).to(device)
         cycle = recipe.cycle if stamps is not None else 0
         schedule = Schedule(recipe.epochs, recipe.batch, recipe.rate, recipe.seed, cycle, recipe.bfloat16)
         losses = pretrain(
@@ -164,7 +165,7 @@ def train(
             )
             losses += fit_with_bar(network, tuning, schedule, progress, "fine-tuning")
             digest = hashlib.sha256(f"{digest} {tuning.digest()}".encode()).hexdigest()
-    settle(network.stages)
+    settle(network.cpu().stages)
     logits = {survey: score(network, held.inputs) for survey, held in held_out.items()}
     temperature, points = calibrate(*_half(logits, held_out))
     report = Report(
@@ -180,6 +181,7 @@ def train(
             survey: performance_on_rest(logits[survey] / np.float32(temperature), held)
             for survey, held in held_out.items()
         },
+        device=device,
         wall_s=time.monotonic() - began,
         cpu_s=time.process_time() - cpu,
     )
@@ -263,6 +265,7 @@ def main(
     kept: Path | None = None,
     processes: int = 2,
     threads: int = 2,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Train the core network on simulated surveys, fine-tune it on real alerts, and write its bundle.
 
@@ -284,6 +287,8 @@ def main(
         Processes that simulate.
     threads
         Threads that train.
+    device
+        What trains: ``auto`` is a GPU where torch finds one.
     """
     torch.set_num_threads(threads)
     console = Console(stderr=True)
@@ -299,6 +304,7 @@ def main(
         console=console,
         stamps=stamps,
         kept=kept,
+        device=("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device,
     )
     for survey, found in report.held_out.items():
         console.print(

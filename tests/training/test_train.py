@@ -31,16 +31,25 @@ def examples() -> Examples:
     return prepare(candidates, SPEC, np.random.default_rng(0), accidents=True)
 
 
-def fitted(examples: Examples) -> tuple[torch.nn.Module, list[float]]:
+def fitted(examples: Examples, device: str = "cpu") -> tuple[torch.nn.Module, list[float]]:
     torch.set_num_threads(1)
-    network = new_network(1)
+    network = new_network(1).to(device)
     losses = fit(network, examples, Schedule(epochs=3, batch=32, rate=3e-3, seed=1), lambda step, loss: None)
-    settle(network.stages)
+    settle(network.cpu().stages)
     return network, losses
 
 
-def test_loss_falls_and_the_network_learns(examples: Examples) -> None:
-    network, losses = fitted(examples)
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+        ),
+    ],
+)
+def test_loss_falls_and_the_network_learns(examples: Examples, device: str) -> None:
+    network, losses = fitted(examples, device)
     assert losses[-1] < 0.8 * losses[0]
     assert performance(score(network, examples.inputs), examples.real).auc > 0.8
 
