@@ -33,7 +33,7 @@ class TorchBackend:
         CPU threads of one call.
     gpu_share : float
         Part of the device's memory that torch may take in this process, above 0 and at most 1; CUDA's own context,
-        some 500 MB, comes on top.
+        0.7 GB on an H100, comes on top.
     """
 
     def __init__(

@@ -260,14 +260,15 @@ def test_broken_device_ends_the_process(
 
 @pytest.mark.skipif(not cuda_devices(), reason="no CUDA device here: a classifier on CUDA is not tried")
 def test_on_a_share_of_a_real_gpu(
-    start: Callable[..., list[Any]], ray_cluster: Any, made_bundle: Bundle, stamps: Stamps
+    start: Callable[..., list[Any]], ray_cluster: Any, make_triplets: Callable[..., Stamps]
 ) -> None:
-    (classifier,) = start(gpus=0.05, device="auto", max_batch=1 << 16)
+    core = load_bundle("core")
+    (classifier,) = start(bundle=core, gpus=0.02, device="auto", max_batch=1 << 16)
     ready = ray_cluster.get(classifier.ready.remote())
     assert (ready.device, len(ready.gpu_ids)) == ("cuda:0", 1)
-    assert ready.max_batch < 1 << 16  # 65,536 alerts take some 50 GB
+    assert ready.max_batch < 1 << 16  # 65,536 alerts take 9 GB
+    stamps = normalise_triplets(make_triplets(100, seed=8), core.manifest.input)
     many = np.tile(stamps, (2 * ready.max_batch // len(stamps) + 1, 1, 1, 1))
-    scores = ray_cluster.get(classifier.score.remote(many))
-    expected = OnnxBackend(made_bundle).score(stamps).logit
-    found = scores.logit.reshape(-1, len(stamps))
+    found = ray_cluster.get(classifier.score.remote(many)).logit.reshape(-1, len(stamps))
+    expected = OnnxBackend(core).score(stamps).logit
     np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-4, atol=1e-4)
