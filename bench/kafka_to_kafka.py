@@ -164,6 +164,7 @@ def paced(
 ) -> dict[str, Any]:
     """Latency at a fixed rate, and how much of the machine that takes, the publishing included."""
     before, began = answers.count, time.time()
+    since = [len(night.sent_at[partition]) for partition in range(night.partitions)]
     night.publish(repeated(packets, int(args.rate * args.seconds)), args.rate)
     wait_until(
         lambda: answers.count >= before + int(args.rate * args.seconds), running, lambda: answers.count
@@ -173,7 +174,7 @@ def paced(
     busy = sum(seconds for name, seconds in cpu.items() if "/" not in name) / (ended - began)
     return {
         "paced_per_s": args.rate,
-        "latency": percentiles(answers.latencies(night, since=before)),
+        "latency": percentiles(answers.latencies(night, since)),
         "machine_idle": round(1 - busy / (os.cpu_count() or 1), 2),
     }
 

@@ -215,12 +215,11 @@ class Answers(threading.Thread):
         self._over.set()
         self.join()
 
-    def latencies(self, night: Night, since: int = 0) -> np.ndarray[Any, Any]:
-        """Seconds from the broker's timestamp to the answer, for every message but the first so many."""
+    def latencies(self, night: Night, since: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Seconds from the broker's timestamp to the answer, for every message from an offset of each partition on."""
         late = []
-        skipped = since // night.partitions
         for when, partition, first, after in self.lines:
-            sent = night.sent_at[partition][max(first, skipped) : after]
+            sent = night.sent_at[partition][max(first, since[partition]) : after]
             late += [when - at for at in sent]
         return np.array(late)
 

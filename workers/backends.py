@@ -50,7 +50,7 @@ class Backend(Protocol):
         """
 
 
-def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1) -> Backend:
+def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1, gpu_share: float = 1.0) -> Backend:
     """Load a bundle's network on a device.
 
     Parameters
@@ -61,6 +61,8 @@ def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1) -> Back
         ``auto`` takes CUDA where this process sees a CUDA device, and the bundle has weights for it.
     threads : int
         CPU threads of one call.
+    gpu_share : float
+        Part of a CUDA device's memory that this process may take; nothing to a CPU.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def open_backend(bundle: Bundle, device: str = "auto", threads: int = 1) -> Back
             raise ModelError(
                 "a CUDA device is visible, but torch is not installed (the image for CPUs has none): take the CPU"
             ) from error
-        return TorchBackend(bundle, "cuda", threads)
+        return TorchBackend(bundle, "cuda", threads, gpu_share)
     return OnnxBackend(bundle, threads)
 
 

@@ -41,6 +41,35 @@ class _Segment(NamedTuple):
     stamps: NDArray[np.float32]
 
 
+def largest_batch(score: Callable[[NDArray[np.float32]], Scores], shape: tuple[int, ...], asked: int) -> int:
+    """Find by trial the largest batch, halving from the one asked for, that the device's memory holds.
+
+    It takes the memory, loads the libraries and chooses the algorithms that the first batches would wait for.
+
+    Parameters
+    ----------
+    score : callable
+        Scores ``(n, *shape)`` float32; raises :class:`BatchTooLarge` for want of memory.
+    shape : tuple of int
+        Of one alert's stamps, ``(P, S, S)``.
+    asked : int
+        Alerts.
+
+    Raises
+    ------
+    BatchTooLarge
+        If not even one alert fits.
+    """
+    while True:
+        try:
+            score(np.zeros((asked, *shape), np.float32))
+            return asked
+        except BatchTooLarge:
+            if asked == 1:
+                raise
+            asked = (asked + 1) // 2
+
+
 class Batcher:
     """Collects rows until there are ``max_batch`` of them or the oldest has waited ``max_wait`` seconds.
 

@@ -18,7 +18,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from space2vec.schemas.errors import ModelError
 from space2vec.schemas.settings import ModelSettings, Settings
 from space2vec.workers.backends import DeviceBroken, open_backend
-from space2vec.workers.batcher import Batcher
+from space2vec.workers.batcher import Batcher, largest_batch
 from space2vec.workers.bundle import Bundle, check_golden
 from space2vec.workers.histogram import Histogram
 from space2vec.workers.manifest import GRAPH
@@ -50,6 +50,8 @@ class Readiness:
         Of the bundle's manifest.
     pid : int
         Its process.
+    max_batch : int
+        Largest batch it takes: as set, or what its device's memory held at the start.
     """
 
     device: str
@@ -57,6 +59,7 @@ class Readiness:
     cuda_visible_devices: str | None
     sha256: str
     pid: int
+    max_batch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ class ClassifierStatus:
 class Classifier:
     """Scores stamps on one device; started by :func:`start_classifiers`.
 
-    It serves only after its bundle's golden vectors came out right on the device asked for. Calls of several stream
+    It serves only after its bundle's golden vectors came out right on the device asked for, and after a largest batch
+    of nothing, which is halved until the device's memory holds it. Calls of several stream
     workers are batched together. A CUDA context that broke ends the process, so that Ray starts a new one:
     every later call to CUDA in this one would fail too.
 
@@ -97,6 +101,8 @@ class Classifier:
         Where to run.
     settings : ModelSettings
         Batching and threads.
+    gpu_share : float
+        Part of its GPU's memory that is its own.
     nice : int
         By how much it gives way to other processes; a restart too.
 
@@ -106,13 +112,17 @@ class Classifier:
         If the bundle is wrong, the device is not there, or the golden vectors come out differently.
     """
 
-    def __init__(self, bundle: bytes, device: str, settings: ModelSettings, nice: int = 0) -> None:
+    def __init__(
+        self, bundle: bytes, device: str, settings: ModelSettings, gpu_share: float = 1.0, nice: int = 0
+    ) -> None:
         give_way(nice)
         # Blocking is right here: the event loop has nothing else to do yet.
         os.environ.setdefault("RAY_WARN_BLOCKING_GET_INSIDE_ASYNC", "0")
         self._bundle: Bundle = ray.get(ray.cloudpickle.loads(bundle))
+        spec = self._bundle.manifest.input
+        self._shape = (len(spec.planes), spec.size, spec.size)
         self._gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
-        self._backend = open_backend(self._bundle, device, settings.threads)
+        self._backend = open_backend(self._bundle, device, settings.threads, gpu_share)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         if device == "cuda" and visible != ",".join(self._gpu_ids):
             raise ModelError(f"pinned to GPU {self._gpu_ids}, but CUDA_VISIBLE_DEVICES is {visible!r}")
@@ -122,11 +132,19 @@ class Classifier:
         if failed:
             told = "; ".join(f"{check.name}: {check.detail}" for check in failed)
             raise ModelError(f"{self._bundle.path}: golden vectors come out differently: {told}")
+        self._max_batch = largest_batch(self._backend.score, self._shape, settings.max_batch)
+        if self._max_batch < settings.max_batch:
+            log.warning(
+                "%s: its memory holds batches of %d alerts, not of the %d set as model.max_batch",
+                self._backend.device,
+                self._max_batch,
+                settings.max_batch,
+            )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._batches = Histogram(_BATCH_ALERTS)
         self._busy_s = 0.0
         self._in_hand = 0
-        self._batcher = Batcher(self._run, settings.max_batch, settings.max_wait_ms / 1000)
+        self._batcher = Batcher(self._run, self._max_batch, settings.max_wait_ms / 1000)
 
     async def score(self, stamps: NDArray[np.float32]) -> Scores:
         """Score network inputs, ``(N, P, S, S)`` float32 in C order, of any N.
@@ -136,11 +154,9 @@ class Classifier:
         ModelError
             If these stamps have another shape than the network takes, or cannot be scored.
         """
-        spec = self._bundle.manifest.input
-        shape = (len(spec.planes), spec.size, spec.size)
-        if stamps.shape[1:] != shape or stamps.dtype != np.float32:
+        if stamps.shape[1:] != self._shape or stamps.dtype != np.float32:
             raise ModelError(
-                f"stamps are {stamps.shape} {stamps.dtype}, the network takes (N, *{shape}) float32"
+                f"stamps are {stamps.shape} {stamps.dtype}, the network takes (N, *{self._shape}) float32"
             )
         self._in_hand += 1
         try:
@@ -161,6 +177,7 @@ class Classifier:
             os.environ.get("CUDA_VISIBLE_DEVICES"),
             self._bundle.sha256,
             os.getpid(),
+            self._max_batch,
         )
 
     async def status(self) -> ClassifierStatus:
@@ -224,7 +241,9 @@ def start_classifiers(
     # Ray starts one again from its arguments, but drops an argument of this size when nobody refers to it any more.
     # What it has pickled a reference to, it keeps as long as this process lives.
     held = ray.cloudpickle.dumps(ray.put(bundle.held()))
-    classifiers = [actor.remote(held, device, settings.model, nice) for _ in range(count)]
+    classifiers = [
+        actor.remote(held, device, settings.model, min(gpus, 1.0) or 1.0, nice) for _ in range(count)
+    ]
     try:
         for readiness in ray.get(
             [classifier.ready.remote() for classifier in classifiers], timeout=timeout_s

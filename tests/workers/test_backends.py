@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -135,11 +136,57 @@ def test_torch_on_stamps_of_another_depth_is_a_model_error(made_bundle: Bundle) 
         TorchBackend(made_bundle, "cpu").score(np.zeros((1, 2, 31, 31), np.float32))
 
 
-@pytest.mark.skipif(not backends.cuda_devices(), reason="no CUDA device here: the CUDA backend is not tried")
+on_cuda = pytest.mark.skipif(
+    not backends.cuda_devices(), reason="no CUDA device here: the CUDA backend is not tried"
+)
+
+
+@on_cuda
 def test_cuda_agrees_with_the_cpu(made_bundle: Bundle, stamps: Stamps) -> None:
     cuda, cpu = open_backend(made_bundle, "cuda"), OnnxBackend(made_bundle)
     assert cuda.device == "cuda:0"
-    np.testing.assert_allclose(cuda.score(stamps).logit, cpu.score(stamps).logit, rtol=1e-4, atol=1e-4)
+    found, expected = cuda.score(stamps), cpu.score(stamps)
+    for name in ("logit", "embedding", "groups"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
+
+
+CUDA_BEYOND_ITS_SHARE = """
+import sys
+import numpy as np
+from space2vec.workers.backends import BatchTooLarge, open_backend
+from space2vec.workers.bundle import load_bundle
+
+backend = open_backend(load_bundle(sys.argv[1]), "cuda", gpu_share=0.01)
+stamps = np.random.default_rng(1).normal(size=(8, 3, 31, 31)).astype(np.float32)
+before = backend.score(stamps)
+try:
+    backend.score(np.zeros((1 << 16, 3, 31, 31), np.float32))
+except BatchTooLarge:
+    assert np.array_equal(backend.score(stamps).logit, before.logit)
+    print("held to its share")
+"""
+
+CUDA_AFTER_A_FAULT = """
+import numpy as np
+import torch
+from space2vec.workers.torch_backend import classified
+
+try:
+    torch.zeros(4, device="cuda")[torch.tensor([10**6], device="cuda")].cpu()
+except RuntimeError as error:
+    print(type(classified(error)).__name__)
+"""
+
+
+@on_cuda
+@pytest.mark.parametrize(
+    ("code", "told"), [(CUDA_BEYOND_ITS_SHARE, "held to its share"), (CUDA_AFTER_A_FAULT, "DeviceBroken")]
+)
+def test_cuda_in_trouble(code: str, told: str, made_bundle: Bundle) -> None:
+    """In a process of its own: shares and faults are a process's for good."""
+    command = [sys.executable, "-c", code, str(made_bundle.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == told, done.stderr
 
 
 def test_stamps_of_another_shape_are_a_model_error(made_bundle: Bundle) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from space2vec.schemas.errors import ModelError
 from space2vec.workers.backends import BatchTooLarge
-from space2vec.workers.batcher import GROW_AFTER, Batcher
+from space2vec.workers.batcher import GROW_AFTER, Batcher, largest_batch
 from space2vec.workers.scores import Scores
 
 Stamps = NDArray[np.float32]
@@ -254,3 +254,28 @@ def test_every_call_gets_its_own(
     if not seconds and not bad:
         for (_, came), (asked, _) in zip(answers, calls, strict=True):
             assert came <= asked + max_wait + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("asked", "memory", "tried"), [(256, 256, [256]), (256, 255, [256, 128]), (100, 20, [100, 50, 25, 13])]
+)
+def test_largest_batch_is_halved_until_memory_holds_it(asked: int, memory: int, tried: list[int]) -> None:
+    shapes = []
+
+    def score(stamps: Stamps) -> Scores:
+        shapes.append(stamps.shape)
+        assert stamps.dtype == np.float32
+        if len(stamps) > memory:
+            raise BatchTooLarge("no room")
+        return Scores(*np.zeros((3, len(stamps), 1), np.float32))
+
+    assert largest_batch(score, (3, 31, 31), asked) == tried[-1]
+    assert shapes == [(size, 3, 31, 31) for size in tried]
+
+
+def test_no_batch_at_all_fits() -> None:
+    def score(stamps: Stamps) -> Scores:
+        raise BatchTooLarge("no room")
+
+    with pytest.raises(BatchTooLarge):
+        largest_batch(score, (3, 31, 31), 8)

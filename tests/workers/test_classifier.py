@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from space2vec.schemas.errors import ModelError
 from space2vec.schemas.settings import ModelSettings, RaySettings, Settings
-from space2vec.workers.backends import OnnxBackend
+from space2vec.workers.backends import OnnxBackend, cuda_devices
 from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.preprocess import normalise_triplets
 
@@ -103,8 +103,6 @@ def test_without_gpus_none_is_pinned(start: Callable[..., list[Any]], ray_cluste
 
 
 def test_pinned_to_a_gpu_without_cuda_is_refused(start: Callable[..., list[Any]]) -> None:
-    from space2vec.workers.backends import cuda_devices
-
     if cuda_devices():
         pytest.skip("CUDA is here: nothing to refuse")
     with pytest.raises(
@@ -188,15 +186,56 @@ def threads(process: int) -> list[int]:
     return [int(thread.name) for thread in Path(f"/proc/{process}/task").iterdir()]
 
 
+@pytest.fixture
+def alone(made_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Make a classifier without Ray around it."""
+    import ray
+
+    from space2vec.workers.classifier import Classifier
+
+    monkeypatch.setattr("ray.get_gpu_ids", list)
+    monkeypatch.setattr("ray.get", {"its reference": made_bundle}.get)
+    return lambda **model: Classifier(ray.cloudpickle.dumps("its reference"), "cpu", ModelSettings(**model))
+
+
+def test_no_batch_is_larger_than_memory_held_at_the_start(
+    made_bundle: Bundle,
+    stamps: Stamps,
+    alone: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import asyncio
+
+    from space2vec.workers.backends import BatchTooLarge
+
+    class Small(OnnxBackend):
+        def score(self, stamps: Stamps) -> Any:
+            if len(stamps) > 40:
+                raise BatchTooLarge("no room")
+            return super().score(stamps)
+
+    monkeypatch.setattr(
+        "space2vec.workers.classifier.open_backend", lambda bundle, device, threads, share: Small(bundle)
+    )
+
+    async def main() -> tuple[Any, Any, Any]:
+        classifier = alone(max_batch=128)
+        return await classifier.score(stamps), await classifier.ready(), await classifier.status()
+
+    scores, ready, status = asyncio.run(main())
+    assert ready.max_batch == 32
+    assert "holds batches of 32 alerts, not of the 128 set as model.max_batch" in caplog.text
+    assert status.batches.count == 4  # of 100 alerts
+    np.testing.assert_allclose(scores.logit, OnnxBackend(made_bundle).score(stamps).logit, rtol=1e-5)
+
+
 def test_broken_device_ends_the_process(
-    made_bundle: Bundle, stamps: Stamps, monkeypatch: pytest.MonkeyPatch
+    stamps: Stamps, alone: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without Ray around it: what counts is that the process ends, and how."""
     import asyncio
 
-    import ray
-
-    from space2vec.workers import classifier as module
     from space2vec.workers.backends import DeviceBroken
 
     class Ended(BaseException):
@@ -209,13 +248,27 @@ def test_broken_device_ends_the_process(
         raise DeviceBroken("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr("ray.get_gpu_ids", list)
-    monkeypatch.setattr("ray.get", {"its reference": made_bundle}.get)
 
     async def main() -> None:
-        classifier = module.Classifier(ray.cloudpickle.dumps("its reference"), "cpu", ModelSettings())
+        classifier = alone()
         monkeypatch.setattr(classifier._backend, "score", break_down)
         await classifier._run(stamps)
 
     with pytest.raises(Ended, match="1"):
         asyncio.run(main())
+
+
+@pytest.mark.skipif(not cuda_devices(), reason="no CUDA device here: a classifier on CUDA is not tried")
+def test_on_a_share_of_a_real_gpu(
+    start: Callable[..., list[Any]], ray_cluster: Any, make_triplets: Callable[..., Stamps]
+) -> None:
+    core = load_bundle("core")
+    (classifier,) = start(bundle=core, gpus=0.02, device="auto", max_batch=1 << 16)
+    ready = ray_cluster.get(classifier.ready.remote())
+    assert (ready.device, len(ready.gpu_ids)) == ("cuda:0", 1)
+    assert ready.max_batch < 1 << 16  # 65,536 alerts take 9 GB
+    stamps = normalise_triplets(make_triplets(100, seed=8), core.manifest.input)
+    many = np.tile(stamps, (2 * ready.max_batch // len(stamps) + 1, 1, 1, 1))
+    found = ray_cluster.get(classifier.score.remote(many)).logit.reshape(-1, len(stamps))
+    expected = OnnxBackend(core).score(stamps).logit
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-4, atol=1e-4)
