@@ -225,11 +225,11 @@ def test_two_bundles_and_a_shadow_in_one_run_with_a_swap_in_the_middle(
     topic = kafka.create_topic(partitions=4, max_message_bytes=4 << 20)
     half = len(sent) // 2
     kafka.produce(topic, [s.packet for s in sent[:half]])
-    core, other, trial, later = load_bundle("core"), *map(changed, ("other", "trial", "later"))
+    core, other, trial, later = load_bundle("core"), load_bundle("pair"), *map(changed, ("trial", "later"))
     prefix = topic.removeprefix("test-")
     settings = settings_for(
         topic,
-        model={"also": (str(other.path),), "shadow": str(trial.path)},
+        model={"also": ("pair",), "shadow": str(trial.path)},
         sink={"shadow": f"{{survey}}-shadow-{prefix}"},
         stream={"batch_alerts": 8, "until_eof": False},
         ray={"workers": 2},
@@ -273,6 +273,9 @@ def test_two_bundles_and_a_shadow_in_one_run_with_a_swap_in_the_middle(
     rows = [decode_classification(message.value()) for message in outputs.classified]
     by_bundle = Counter(row["sha256"] for row in rows)
     assert set(by_bundle) == {core.sha256, other.sha256, later.sha256}
+    spreads = {digest: [row["spread"] for row in rows if row["sha256"] == digest] for digest in by_bundle}
+    assert min(spreads.pop(other.sha256)) >= 0
+    assert {spread for several in spreads.values() for spread in several} == {None}
     answers = Counter((row["survey"], row["alert_id"], row["sha256"] == other.sha256) for row in rows)
     doubled = {(*alert, second): n for alert, n in expected.items() for second in (False, True)}
     assert (answers if exactly else dict.fromkeys(answers, 1)) == doubled
@@ -281,6 +284,7 @@ def test_two_bundles_and_a_shadow_in_one_run_with_a_swap_in_the_middle(
         for message in messages:
             (alert,) = fastavro.reader(io.BytesIO(message.value()))
             digests = [annotation["sha256"] for annotation in alert["annotations"]]
+            assert [annotation["spread"] is None for annotation in alert["annotations"]] == [True, False]
             assert digests in ([core.sha256, other.sha256], [later.sha256, other.sha256])
             annotated[digests[0]] += 1
     assert set(annotated) == {core.sha256, later.sha256}

@@ -45,12 +45,13 @@ def score(capsys: Capture, *arguments: object) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.parametrize("bundle", ["core", "pair"])
 def test_a_folder_of_both_surveys(
-    alerts: dict[str, bytes], tmp_path: Path, schemas: str, capsys: Capture
+    alerts: dict[str, bytes], tmp_path: Path, schemas: str, capsys: Capture, bundle: str
 ) -> None:
     for name, packet in alerts.items():
         (tmp_path / f"{name}.avro").write_bytes(packet)
-    verdicts = score(capsys, tmp_path, "--schemas", schemas)
+    verdicts = score(capsys, tmp_path, "--schemas", schemas, "--model", bundle)
     assert len(verdicts) == len(alerts)
     for verdict in verdicts:
         assert list(verdict) == FIELDS
@@ -63,7 +64,8 @@ def test_a_folder_of_both_surveys(
         assert 0 < probability < 1
         assert math.isclose(sum(classes.values()), 1.0)
         assert classes["real"] == probability
-        assert verdict["model"] == "core"
+        assert verdict["model"] == bundle
+        assert (verdict["spread"] is None) == (bundle == "core")
 
 
 def test_the_same_score_however_the_packets_come(

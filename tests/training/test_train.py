@@ -25,7 +25,7 @@ from space2vec.training.symmetry import settle
 from space2vec.training.tiers import label
 from space2vec.training.train import train
 from space2vec.workers.backends import open_backend
-from space2vec.workers.bundle import load_bundle, verify_bundle
+from space2vec.workers.bundle import load_bundle, shipped_bundles, verify_bundle
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +126,16 @@ def test_more_members_than_a_bundle_may_have_are_refused_before_anything_is_made
     assert not (tmp_path / "out").exists()
 
 
-def test_shipped_bundle_tells_simulated_real_from_bogus() -> None:
-    bundle = load_bundle("core")
-    assert all(check.ok for check in verify_bundle(bundle, "cpu"))
-    backend = open_backend(bundle, "cpu")
-    for survey in STAMP_SIZES:
-        found = on_simulated(judge(backend, bundle.manifest, survey, 400, seed=77), bundle.manifest)
-        assert found["overall"]["auc"] > 0.95, survey  # type: ignore[index,call-overload,operator]
+def test_shipped_bundles_tell_simulated_real_from_bogus(tmp_path: Path) -> None:
+    for name in shipped_bundles():
+        bundle = load_bundle(name)
+        backend = open_backend(bundle, "cpu")
+        for survey in STAMP_SIZES:
+            file = tmp_path / f"{survey}.npz"
+            judged = judge(backend, bundle.manifest, survey, 400, seed=77, file=file)
+            found = on_simulated(judged, bundle.manifest)
+            assert found["overall"]["auc"] > 0.95, (name, survey)  # type: ignore[index,call-overload,operator]
+            assert ("disagreement" in found) == bundle.manifest.outputs.spread
 
 
 def test_breakdowns_count_every_candidate(examples: Examples) -> None:
@@ -146,8 +149,9 @@ REAL = Path(__file__).parents[3] / "shared" / "stamps"
 
 
 @pytest.mark.skipif(not (REAL / "ztf.npz").is_file(), reason="no real stamps in ../shared")
-def test_shipped_bundle_agrees_with_drb_on_real_ztf_alerts_it_never_saw() -> None:
-    bundle = load_bundle("core")
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_shipped_bundle_agrees_with_drb_on_real_ztf_alerts_it_never_saw(name: str) -> None:
+    bundle = load_bundle(name)
     labelled = read_labelled(REAL, "ztf")
     rows = np.flatnonzero(label(labelled).held_out)
     alerts = labelled.take(rows)

@@ -19,6 +19,11 @@ def shipped(request: pytest.FixtureRequest) -> Bundle:
     return load_bundle(request.param)
 
 
+def test_what_is_shipped_is_named_here() -> None:
+    assert shipped_bundles() == ["core", "pair"]
+    assert [load_bundle(name).manifest.outputs.spread for name in shipped_bundles()] == [False, True]
+
+
 def test_a_bundle_is_found_by_its_own_name(shipped: Bundle) -> None:
     assert shipped.manifest.name == shipped.path.name
     assert (
