@@ -144,7 +144,7 @@ class StreamSettings(_Section):
     )
     drain_s: float = Field(25.0, gt=0, description="time to finish what is in flight on SIGTERM")
     until_eof: bool = Field(False, description="stop at the end of every partition")
-    max_alerts: int | None = Field(None, gt=0, description="stop after this many messages")
+    max_alerts: int | None = Field(None, gt=0, description="stop after about this many messages")
     dry_run: bool = Field(False, description="score, but neither produce nor commit")
 
 

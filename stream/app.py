@@ -29,10 +29,12 @@ log = structlog.get_logger()
 
 _LOOK_S = 0.5  # between two looks at the workers
 _SOURCE_S = 30.0  # between two looks at the source's partitions
+_ANSWER_S = 1.0  # for all workers together to say how they are; who does not is heard at a later look
 _SILENCE_S = 90.0  # a stream worker that says nothing for so long is replaced
 # A loop that does not come round for so long is stuck in a call that should have come back, and its worker is replaced.
 # The consumer itself has left the group by then (max.poll.interval.ms).
 _STILL_S = 300.0
+_GRACE_S = 5.0  # beyond the drain's own budget, for the answers to come back
 _MOST_FAILURES = 10  # of one worker in a row without a single alert answered between
 _HOPELESS = (ConfigError, ModelError)  # a restart does not cure these
 
@@ -207,15 +209,21 @@ class _Application:
         seat.free_at = time.monotonic() + min(30.0, 0.5 * 2**seat.failures)
 
     def _ask_status(self) -> None:
+        """Hear all workers at once: those who do not answer keep nobody waiting, and are asked once, not again."""
         import ray
         from ray.exceptions import RayError
 
         for seat in self._seats:
-            if seat.worker is None:
-                continue
+            if seat.worker is not None and seat.asked is None:
+                seat.asked = seat.worker.status.remote()
+        calls = {seat.asked: seat for seat in self._seats if seat.asked is not None}
+        answered = ray.wait(list(calls), num_returns=len(calls), timeout=_ANSWER_S)[0] if calls else []
+        for call in answered:
+            seat = calls[call]
+            seat.asked = None
             try:
-                status = ray.get(seat.worker.status.remote(), timeout=5.0)
-            except RayError:  # busy, or dead: the next look tells
+                status = ray.get(call)
+            except RayError:  # dead: the next look tells
                 continue
             seat.heard = time.monotonic()
             seat.note(status)
@@ -262,13 +270,13 @@ class _Application:
         """Let every worker finish what it has in flight, within one budget for all."""
         import ray
 
-        deadline = Deadline(self._settings.stream.drain_s)
+        deadline = Deadline(self._settings.stream.drain_s + _GRACE_S)
         seats = [seat for seat in self._seats if seat.worker is not None]
         for seat in seats:
             seat.worker.stop.remote()
         for seat in seats:
             try:
-                status = ray.get(seat.running, timeout=deadline.left + 5.0)
+                status = ray.get(seat.running, timeout=deadline.left)
             except Exception as error:  # noqa: BLE001 - dead or late: what it left is not committed
                 log.warning("stream worker did not drain", worker=seat.name, error=type(error).__name__)
                 continue

@@ -32,7 +32,7 @@ from space2vec.workers.bundle import Bundle
 log = structlog.get_logger()
 
 SILENCE_S: Final = 120.0
-"""So long may one turn of the application's loop take: stream workers are waited for, one after the other."""
+"""So long may one turn of the application's loop take: it asks Ray, and Kafka for the source's partitions."""
 _REQUEST_S: Final = 10.0
 
 

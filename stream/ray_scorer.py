@@ -36,8 +36,8 @@ class RayTicket:
 class RayScorer:
     """Sends batches to classifiers by turn, and again to another one where a classifier dies.
 
-    A classifier that failed is used again only once it has answered that it is ready. So a death
-    is held against the stamps it happened with, and stamps that kill three healthy classifiers
+    After a death none is used until it has answered that it is ready: a node that is lost takes several at
+    once. So a death is held against the stamps it happened with, and stamps that kill three healthy classifiers
     are given up (:class:`ScoringFailed`), while an outage of the classifiers is waited out.
 
     Parameters
@@ -50,6 +50,7 @@ class RayScorer:
         self._classifiers = list(classifiers)
         self._turns = cycle(range(len(self._classifiers)))
         self._probes: dict[int, ray.ObjectRef] = {}
+        self._dead: set[int] = set()
         self._probed = 0.0
 
     def submit(self, stamps: NDArray[np.float32]) -> RayTicket:
@@ -92,8 +93,10 @@ class RayScorer:
         log.warning("classifier died", classifier=ticket.classifier, error=type(error).__name__)
         ticket.deaths += 1
         ticket.call = None
-        if ticket.classifier not in self._probes:
-            self._probe(ticket.classifier)
+        self._dead.add(ticket.classifier)
+        for classifier in range(len(self._classifiers)):
+            if classifier not in self._probes:
+                self._probe(classifier)
         if ticket.deaths >= _MOST_DEATHS:
             raise ScoringFailed(f"{ticket.deaths} healthy classifiers died with it") from error
 
@@ -111,7 +114,10 @@ class RayScorer:
             try:
                 ray.get(probe)
             except RayError:
+                self._dead.add(classifier)
                 self._probe(classifier)
-            else:
-                del self._probes[classifier]
+                continue
+            del self._probes[classifier]
+            if classifier in self._dead:
+                self._dead.remove(classifier)
                 log.info("classifier is back", classifier=classifier)

@@ -22,6 +22,7 @@ class Seat:
     leaving: bool = False
     worker: Any = None
     running: Any = None
+    asked: Any = None  # how it is, and not answered yet
     counts: Counts = field(default_factory=Counts)
     former: Counts = field(default_factory=Counts)
     measures: Measures = field(default_factory=Measures)
@@ -54,4 +55,4 @@ class Seat:
         self.former_measures.drift = {}  # it is of the latest alerts only
         self.measures, self.load = Measures(), None
         self.counts, self.finished, self.unanswered = Counts(), frozenset(), 0
-        self.worker = self.running = None
+        self.worker = self.running = self.asked = None

@@ -74,6 +74,19 @@ def test_stamps_that_kill_three_healthy_classifiers_are_given_up(moody) -> None:
 
 
 @pytest.mark.timeout(200)
+def test_a_node_of_classifiers_lost_at_once_is_held_against_no_stamps(ray_cluster) -> None:
+    actor = ray_cluster.remote(Moody).options(num_cpus=0.1)
+    actors = [actor.remote() for _ in range(8)]
+    ray_cluster.get([a.ready.remote() for a in actors])
+    for lost in actors[:-1]:  # until Ray knows of the node, none of them comes back
+        ray_cluster.kill(lost)
+    scorer = RayScorer(actors)
+    tickets = [scorer.submit(stamps(n)) for n in range(3)]
+    assert [await_scores(scorer, t).logit.tolist() for t in tickets] == [[float(n)] for n in range(3)]
+    ray_cluster.kill(actors[-1])
+
+
+@pytest.mark.timeout(200)
 def test_what_a_classifier_raises_is_held_against_the_stamps(moody) -> None:
     scorer = RayScorer(moody)
     with pytest.raises(ScoringFailed, match="thirteen"):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
 from threading import Event, Thread
 from types import SimpleNamespace
+
+import pytest
 
 from space2vec.schemas.settings import StreamSettings
 from space2vec.stream.app import _SILENCE_S, _STILL_S, _Application
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.memory import MemorySink, MemorySource
 from space2vec.stream.pipeline import Pipeline
+from space2vec.stream.stream_worker import WorkerStatus
 from space2vec.stream.worker_seat import Seat
 
 
@@ -28,6 +33,56 @@ def test_those_who_are_silent_or_stand_still_are_replaced_and_no_other() -> None
     _Application._look_for_the_stuck(application)  # type: ignore[arg-type]
     assert set(replaced) == {"silent", "stands"}
     assert "loop has not come round" in replaced["stands"]
+
+
+class Worker:
+    """Stands for a stream worker that does nothing."""
+
+    def status(self) -> WorkerStatus:
+        return WorkerStatus(os.getpid())
+
+    def run(self) -> WorkerStatus:
+        return self.status()
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.fixture
+def seats(ray_cluster) -> Iterator[list[Seat]]:
+    """Six whose worker finds no room, as after the loss of a node, and one who is well."""
+    pending = [ray_cluster.remote(Worker).options(num_cpus=1000).remote() for _ in range(6)]
+    well = ray_cluster.remote(Worker).options(num_cpus=0.1).remote()
+    ray_cluster.get(well.status.remote())
+    seats = [Seat(f"w{i}", worker=w, running=w.run.remote()) for i, w in enumerate([*pending, well])]
+    yield seats
+    for seat in seats:
+        ray_cluster.kill(seat.worker)
+
+
+def test_those_who_do_not_answer_keep_nobody_waiting(seats) -> None:
+    """Else many of them would hold up the loop until those who are well count as silent."""
+    serving = SimpleNamespace(status=SimpleNamespace(look=lambda: None))
+    application = SimpleNamespace(_seats=seats, _serving=serving)
+    began = time.monotonic()
+    _Application._ask_status(application)  # type: ignore[arg-type]
+    assert time.monotonic() - began < 5
+    assert seats[-1].heard >= began
+    assert [seat.heard for seat in seats[:-1]] == [0.0] * 6
+    asked = [seat.asked for seat in seats]
+    _Application._ask_status(application)  # type: ignore[arg-type]
+    assert [seat.asked for seat in seats] == asked, "a call that is under way is not made again"
+    assert asked[-1] is None
+
+
+def test_a_drain_has_one_budget_for_all(seats, monkeypatch) -> None:
+    monkeypatch.setattr("space2vec.stream.app._GRACE_S", 0.5)
+    settings = SimpleNamespace(stream=SimpleNamespace(drain_s=0.5))
+    application = SimpleNamespace(_seats=seats, _settings=settings, _summary=lambda: "ended")
+    began = time.monotonic()
+    assert _Application._drain(application) == "ended"  # type: ignore[arg-type]
+    assert time.monotonic() - began < 5
+    assert seats[-1].in_use == frozenset(), "the one who is well has been noted, though the last"
 
 
 def test_a_loop_in_a_call_that_does_not_come_back_is_seen_from_another_thread() -> None:
