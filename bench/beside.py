@@ -31,8 +31,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+from costs import Costs, machine
 from made_night import made_night, write_night
-from rig import Answers, Costs, Night, machine, made_packets, repeated, service, wait_until
+from rig import Answers, Night, service, wait_until
+from sent_packets import made_packets, repeated
 
 from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings
