@@ -275,3 +275,10 @@ WAYS: dict[str, Spoil] = {
     "23 not public": _values(programid=3),
 }
 """By the number they have in the survey, and in words."""
+
+
+def without_records(count: int, damaged: float) -> int:
+    """How many packets of a night hold no record, so that there is nothing to answer."""
+    every = round(1 / damaged) if damaged else count + 1
+    place = list(WAYS).index("2 container without records")
+    return sum(number // every % len(WAYS) == place for number in range(every - 1, count, every))
