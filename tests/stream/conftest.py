@@ -1,20 +1,24 @@
-"""Alerts for the tests of the stream: made here, in both framings, with answers that can be told apart."""
+"""Alerts for the tests of the stream: made here, in both framings; a night for the dashboard, another to replay."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from nightfall import answered, as_read, fill
+from replaying import archive_of
 
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings
+from space2vec.stream import replay_folder
 from space2vec.stream.dashboard.store import Store
 from space2vec.stream.protocols import OutputRecord
+from space2vec.stream.replay_archives import Archive
 from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
 
 
@@ -134,3 +138,18 @@ def store(night: list[OutputRecord], reader: PacketReader) -> Store:
     store = Store(1000, 64 << 20, "broker:9092")
     fill(store, as_read(night), reader)
     return store
+
+
+# -- for replays into a folder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a part end after 32 packets."""
+    monkeypatch.setattr(replay_folder, "PART_MEMBERS", 32)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, make_alerts: Callable[..., list[Sent]], small_parts: None) -> Archive:
+    """A hundred and fifty alerts and eight spoilt ones, in several parts."""
+    return archive_of(tmp_path / "night.tar.gz", [s.packet for s in make_alerts(ztf=150, poison=8)])

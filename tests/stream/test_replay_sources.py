@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from replaying import rows_of
 
 from space2vec.schemas.alert import Alert
 from space2vec.schemas.classification import decode_classification
@@ -45,12 +46,6 @@ def replayed(capsys: Capture, *arguments: str) -> dict[str, Any]:
     capsys.readouterr()
     assert run_command(["replay", *arguments, "--local", "--json"]) == OK
     return json.loads(capsys.readouterr().out)
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    paths = sorted((folder / "alerts").rglob("*.parquet"))
-    rows = [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
-    return sorted(rows, key=lambda row: (row["archive"], row["member"]))
 
 
 def scores_of(folder: Path) -> list[tuple[int, float]]:
