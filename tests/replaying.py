@@ -1,7 +1,8 @@
-"""Replays into a folder, scored by a plain function, and what they have written."""
+"""Replays, scored by a plain function or as the verb does, and what they have written and said."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
@@ -9,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from space2vec.schemas.settings import Settings
+from space2vec.stream.cli import run_command
+from space2vec.stream.exit_codes import OK
 from space2vec.stream.memory import MemoryScorer
 from space2vec.stream.replay import Progress, Replay, replay_archive
 from space2vec.stream.replay_archives import Archive, find_archives
@@ -75,3 +79,11 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         for row in pq.ParquetFile(path).read().to_pylist()
     ]
     return sorted(rows, key=lambda row: (row["archive"], row["member"]))
+
+
+def told_by_replay(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """Run the verb in this process, and give what it says at the end."""
+    capsys.readouterr()
+    assert run_command(["replay", *arguments, "--local", "--json"]) == OK
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
