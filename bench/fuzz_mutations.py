@@ -17,7 +17,8 @@ from fuzz_schemas import TINY, hostile_schema
 from space2vec.schemas.container import MAGIC, HeaderReader, compact_json, container_header
 from space2vec.schemas.limits import Limits
 from space2vec.schemas.varint import encode_long
-from space2vec.training.packets import lsst_packet, ztf_packet, ztf_writer_schema
+from space2vec.training.packet_schemas import ztf_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 _KNOWN = {"ra": 150.0, "dec": 2.0}
 

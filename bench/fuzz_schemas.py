@@ -5,8 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from space2vec.training.packet_schemas import ZTF_VERSIONS
-from space2vec.training.packets import lsst_writer_schema, ztf_writer_schema
+from space2vec.training.packet_schemas import ZTF_VERSIONS, lsst_writer_schema, ztf_writer_schema
 
 TINY: dict[str, Any] = {"type": "record", "name": "tiny", "fields": []}
 _KINDS_OF_TYPE = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")

@@ -9,8 +9,8 @@ import numpy as np
 from space2vec.schemas.packet import WriterSchema
 from space2vec.schemas.writer_schema import writer_schema
 from space2vec.schemas.writers import ChainedSchemas
-from space2vec.training.packet_schemas import ZTF_VERSIONS
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import ZTF_VERSIONS, lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 
 def good_packets(count: int, first: int = 0) -> list[bytes]:

@@ -21,7 +21,8 @@ import numpy as np
 from astropy.io import fits
 
 from space2vec.schemas.varint import encode_long
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 Spoil = Callable[[bytes, dict[str, Any], dict[str, Any]], bytes]
 """A good packet, its record and its schema (both copies) to the bytes that are archived instead."""

@@ -19,8 +19,6 @@ from space2vec.training.packet_cutouts import Stamp, lsst_cutout, ztf_cutout
 from space2vec.training.packet_schemas import lsst_writer_schema, ztf_writer_schema
 from space2vec.training.packet_values import DIA_OBJECT, DIA_SOURCE, ZTF_CANDIDATE
 
-__all__ = ["lsst_packet", "lsst_writer_schema", "ztf_packet", "ztf_writer_schema"]
-
 _POOL = 64
 """Different past records that histories are drawn from."""
 

@@ -14,8 +14,12 @@ import pytest
 from astropy.io import fits
 
 from space2vec.schemas.writer_schema import writer_schema
-from space2vec.training.packet_schemas import LSST_VERSIONS, ZTF_VERSIONS
-from space2vec.training.packets import lsst_writer_schema, ztf_writer_schema
+from space2vec.training.packet_schemas import (
+    LSST_VERSIONS,
+    ZTF_VERSIONS,
+    lsst_writer_schema,
+    ztf_writer_schema,
+)
 
 Make = Callable[..., bytes]
 # SHA-256 of the parsing canonical form of the schemas in Rubin's registry.

@@ -22,7 +22,8 @@ from space2vec.stream.dashboard.server import Server
 from space2vec.stream.dashboard.store import Store
 from space2vec.stream.protocols import OutputRecord
 from space2vec.stream.replay_archives import Archive
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.replay_archives import Archive, find_archives
 from space2vec.stream.replay_members import ArchiveReader
 from space2vec.stream.replay_rows import avro_schema
-from space2vec.training.packet_schemas import ZTF_VERSIONS
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import ZTF_VERSIONS, lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 from trial import tar_of
 
 Capture = pytest.CaptureFixture[str]
