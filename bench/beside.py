@@ -31,10 +31,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+from costs import Costs, machine
 from made_night import made_night, write_night
-from rig import Answers, Costs, Night, machine, made_packets, repeated, service, wait_until
+from replay_outputs import reach
+from rig import Answers, Night, service, wait_until
+from sent_packets import made_packets, repeated
 
-from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import ClusterSettings
 from space2vec.stream.topic_reader import TopicReader
 
@@ -104,7 +106,7 @@ class Beside:
         program = [sys.executable, "-m", "space2vec.stream", "--quiet", *verb, *shlex.split(flags)]
         self._process = psutil.Popen(program, env=os.environ | {"OMP_NUM_THREADS": "1"})
         reader = TopicReader(ClusterSettings(brokers=bootstrap))
-        while self.runs and not reached(reader, topic):
+        while self.runs and not reach(reader, topic):
             time.sleep(0.1)
         reader.close()
         self.let(False)
@@ -129,14 +131,6 @@ class Beside:
         """End it for good."""
         self._process.kill()
         self._process.wait()
-
-
-def reached(reader: TopicReader, topic: str) -> int:
-    """How far a topic reaches."""
-    try:
-        return sum(end for _, end in reader.spans(topic).values())
-    except KafkaError:  # it has just been made
-        return 0
 
 
 class Turn(NamedTuple):

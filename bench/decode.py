@@ -38,7 +38,8 @@ from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import SchemaSettings
 from space2vec.schemas.writer_schema import writer_schema
 from space2vec.schemas.writers import ChainedSchemas, writer_schemas
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 from space2vec.workers.bundle import load_bundle
 from space2vec.workers.manifest import InputSpec
 from space2vec.workers.preprocess import Preprocessor

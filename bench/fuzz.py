@@ -36,8 +36,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz_mutations import Mutator, good_packets
+from fuzz_mutations import Mutator
 from fuzz_target import Target
+from good_packets import good_packets
 from rich.progress import Progress
 
 from space2vec.schemas.alert import Alert

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
+from good_packets import MadeSchemas
+
 from space2vec.schemas.alert import Alert
 from space2vec.schemas.annotate import Annotator
 from space2vec.schemas.annotation import Annotation
 from space2vec.schemas.classification import encode_classification
 from space2vec.schemas.container import MAGIC
 from space2vec.schemas.errors import PacketError
-from space2vec.schemas.packet import WriterSchema
 from space2vec.schemas.profiles import Profiles
 from space2vec.schemas.reader import PacketReader
-from space2vec.schemas.writer_schema import writer_schema
 from space2vec.schemas.writers import ChainedSchemas
-from space2vec.training.packets import lsst_writer_schema
 from space2vec.workers.bundle import load_bundle
 from space2vec.workers.preprocess import Preprocessor
 from space2vec.workers.quality import status_of
@@ -67,16 +66,3 @@ class Target:
             self._annotator.annotate(alert.packet, [self._annotation])
         except PacketError:
             return  # a schema that has no room for annotations: the alert becomes a dead letter
-
-
-class MadeSchemas:
-    """The writer schemas of the LSST-like packets that we make."""
-
-    def __init__(self) -> None:
-        ids = (800, 900, 1000, 1100)
-        self._made = {id_: writer_schema(lsst_writer_schema(f"{id_ // 100}.0")) for id_ in ids}
-
-    def get(self, schema_id: int) -> WriterSchema:
-        if schema_id in self._made:
-            return self._made[schema_id]
-        return ChainedSchemas([]).get(schema_id)

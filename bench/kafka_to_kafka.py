@@ -21,19 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rig import (
-    Answers,
-    Costs,
-    Night,
-    Service,
-    found_packets,
-    machine,
-    made_packets,
-    percentiles,
-    repeated,
-    service,
-    wait_until,
-)
+from costs import Costs, machine
+from rig import Answers, Night, Service, percentiles, service, wait_until
+from sent_packets import found_packets, made_packets, repeated
 
 WARM_UP = 0.1
 """Part of the backlog that is answered before the clock starts: Java's compiler, for one, is not done at once."""

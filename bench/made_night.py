@@ -21,7 +21,8 @@ import numpy as np
 from astropy.io import fits
 
 from space2vec.schemas.varint import encode_long
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 Spoil = Callable[[bytes, dict[str, Any], dict[str, Any]], bytes]
 """A good packet, its record and its schema (both copies) to the bytes that are archived instead."""
@@ -275,3 +276,10 @@ WAYS: dict[str, Spoil] = {
     "23 not public": _values(programid=3),
 }
 """By the number they have in the survey, and in words."""
+
+
+def without_records(count: int, damaged: float) -> int:
+    """How many packets of a night hold no record, so that there is nothing to answer."""
+    every = round(1 / damaged) if damaged else count + 1
+    place = list(WAYS).index("2 container without records")
+    return sum(number // every % len(WAYS) == place for number in range(every - 1, count, every))

@@ -17,8 +17,10 @@ import time
 from typing import Any
 
 import numpy as np
+from costs import Costs, machine
 from numpy.typing import NDArray
-from rig import Answers, Costs, Night, machine, made_packets, repeated, service, wait_until
+from rig import Answers, Night, service, wait_until
+from sent_packets import made_packets, repeated
 
 ROLES = ("worker", "classifier")
 UNSETTLED = 0.1

@@ -18,35 +18,25 @@ Examples::
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from threading import Event
 from typing import Any
 
-import fastavro
-import pyarrow.parquet as pq
-from confluent_kafka import Message
-from made_night import made_night, write_night, write_schemas
+from made_night import made_night, without_records, write_night, write_schemas
+from programs import Ended, Programs, kill
+from replay_outputs import bytes_below, files, members, parts, reach, records
 
-from space2vec.schemas.errors import KafkaError
-from space2vec.schemas.settings import ClusterSettings, Settings
+from space2vec.schemas.settings import ClusterSettings
 from space2vec.stream.broker_apache import ApacheCluster
-from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.replay_folder import PART_MEMBERS
-from space2vec.stream.replay_kafka import all_messages
 from space2vec.stream.topic_reader import TopicReader
 
 PART = 512
@@ -56,6 +46,7 @@ VERB = (
     "from space2vec.stream.cli import run_command; sys.exit(run_command(sys.argv[1:]))"
 )
 TOPIC, SOURCE = "rescored", "alerts"
+LIVE = Path(__file__).with_name("replay_live.py")
 SIZES = (2000, 20_000)
 SMALL_SIDE = 21
 
@@ -72,31 +63,12 @@ def main() -> int:
     parser.add_argument("--large", type=int, default=200_000, help="alerts for the memory held; 0: not tried")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON line on stdout")
-    parser.add_argument("--live", help=argparse.SUPPRESS)  # this program, as the live path: a settings file
     args = parser.parse_args()
-    if args.live:
-        return live(Path(args.live), args.alerts)
     with tempfile.TemporaryDirectory(prefix="space2vec-replay-") as folder:
         result = Bench(args, Path(folder)).run()
     print(json.dumps(result) if args.json else json.dumps(result, indent=1))
     tried = [result[to] for to in ("parquet", "kafka") if to in result]
     return 0 if all(each["equal"] and each["accounted"] == args.alerts for each in tried) else 1
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A process that has ended: what it said, and what it took."""
-
-    code: int
-    said: str
-    cpu_s: float
-    wall_s: float
-    peak_mib: float
-    written_mib: float
-
-    def summary(self) -> dict[str, Any]:
-        """Give the JSON line that it wrote."""
-        return json.loads(self.said.splitlines()[-1])
 
 
 class Bench:
@@ -105,9 +77,9 @@ class Bench:
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.args, self.folder = args, folder
         self.random = random.Random(args.seed)
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir()
-        self.env = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
+        self.programs = Programs(folder)
+        self.silent = without_records(args.alerts, args.damaged)
+        """Packets that rightly have no answer."""
         self.config = folder / "replay.toml"
         self.config.write_text(
             f'[schemas]\nfolder = "{folder}/schemas"\n[model]\ndevice = "cpu"\n'
@@ -142,10 +114,10 @@ class Bench:
 
     def to_parquet(self) -> dict[str, Any]:
         calm, out = self.folder / "calm", self.folder / "out"
-        undisturbed = self.ended(self.start(f"parquet:{calm}"))
+        undisturbed = self.programs.ended(self.start(f"parquet:{calm}"))
         kills = self.kill_among_parts(out, undisturbed.wall_s)
-        last = self.ended(self.start(f"parquet:{out}"))
-        audited = self.space2vec("audit", "--replay", f"parquet:{out}")
+        last = self.programs.ended(self.start(f"parquet:{out}"))
+        self.programs.run("audit", "--replay", f"parquet:{out}")  # raises where it finds anything
         stored = files(out)
         rows = Counter(member for path in out.glob("alerts/**/*.parquet") for member in members(path))
         rejected = Counter(member for path in out.glob("rejected/*.parquet") for member in members(path))
@@ -153,12 +125,12 @@ class Bench:
         silent = self.args.alerts - len(rows | rejected)
         return {
             "kills": kills,
-            "accounted": len(rows | rejected) + min(silent, self.silent()),
+            "accounted": len(rows | rejected) + min(silent, self.silent),
             "rows": rows.total(),
             "rejected": rejected.total(),
             "without_records": silent,
             "answered_by_the_last_call": summary["fresh"],
-            "audited": audited.code == 0,
+            "audited": True,
             "files": len(stored),
             "equal": stored == files(calm),
             **self.cost(undisturbed),
@@ -183,24 +155,24 @@ class Bench:
 
     def to_kafka(self) -> tuple[dict[str, Any], dict[str, Any]]:
         with ApacheCluster(1, self.folder / "first") as cluster:
-            undisturbed = self.ended(self.start(f"kafka:{TOPIC}", "-b", cluster.bootstrap))
-            calm = records(cluster.bootstrap)
+            undisturbed = self.programs.ended(self.start(f"kafka:{TOPIC}", "-b", cluster.bootstrap))
+            calm = records(cluster.bootstrap, TOPIC)
             lived = self.live(cluster.bootstrap)
         with ApacheCluster(1, self.folder / "second") as cluster:
             kills = self.kill_among_commits(cluster.bootstrap, undisturbed.wall_s)
-            last = self.ended(self.start(f"kafka:{TOPIC}", "-b", cluster.bootstrap))
-            found = records(cluster.bootstrap)
-            audited = self.space2vec("audit", "--replay", f"kafka:{TOPIC}", "-b", cluster.bootstrap)
+            last = self.programs.ended(self.start(f"kafka:{TOPIC}", "-b", cluster.bootstrap))
+            found = records(cluster.bootstrap, TOPIC)
+            self.programs.run("audit", "--replay", f"kafka:{TOPIC}", "-b", cluster.bootstrap)
         answered = {member for _, member, _ in found}
         silent = self.args.alerts - len(answered)
         told = {
             "kills": kills,
-            "accounted": len(answered) + min(silent, self.silent()),
+            "accounted": len(answered) + min(silent, self.silent),
             "records": sum(topic == TOPIC for topic, _, _ in found),
             "rejected": sum(topic != TOPIC for topic, _, _ in found),
             "without_records": silent,
             "answered_by_the_last_call": last.summary()["fresh"],
-            "audited": audited.code == 0,
+            "audited": True,
             "equal": found == calm,
             **self.cost(undisturbed),
         }
@@ -211,9 +183,9 @@ class Bench:
         reader, kills = TopicReader(ClusterSettings(brokers=bootstrap)), 0
         most = self.args.alerts // (self.args.kills + 2)
         for _ in range(self.args.kills):
-            wanted = reach(reader) + self.random.randint(0, most)
+            wanted = reach(reader, TOPIC) + self.random.randint(0, most)
             process = self.start(f"kafka:{TOPIC}", "-b", bootstrap)
-            while process.poll() is None and reach(reader) < wanted:
+            while process.poll() is None and reach(reader, TOPIC) < wanted:
                 time.sleep(0.05)
             time.sleep(self.random.random() * calm_s / 100)
             kills += kill(process)
@@ -222,7 +194,7 @@ class Bench:
 
     def live(self, bootstrap: str) -> dict[str, Any]:
         """Publish the night, and put it through as the live stream would be."""
-        told = self.space2vec("publish", str(self.night), "--to", SOURCE, "-b", bootstrap, "--json")
+        self.programs.run("publish", str(self.night), "--to", SOURCE, "-b", bootstrap)
         settings = self.folder / "live.json"
         settings.write_text(
             json.dumps(
@@ -235,13 +207,13 @@ class Bench:
                 }
             )
         )
-        program = [sys.executable, __file__, "--live", str(settings), "--alerts", str(self.args.alerts)]
-        lived = self.ended(self.spawn(program))
-        if told.code or lived.summary()["messages"] != self.args.alerts:
-            raise RuntimeError(f"the live path did not get every packet: {told.said} {lived.said}")
+        program = [sys.executable, str(LIVE), str(settings), str(self.args.alerts)]
+        lived = self.programs.ended(self.programs.start(program))
+        if lived.summary()["messages"] != self.args.alerts:
+            raise RuntimeError(f"the live path did not get every packet: {lived.said}")
         return self.cost(lived)
 
-    # ---- memory, disk ---------------------------------------------------------------------------------------------
+    # ---- memory, disk -------------------------------------------------------------------------------------------
 
     def memory(self) -> dict[str, Any]:
         """Most memory held over small and large archives of small packets, in parts of the usual size."""
@@ -249,18 +221,17 @@ class Bench:
         for count in (*SIZES, self.args.large):
             path = self.folder / f"{count}.tar.gz"
             write_night(path, made_night(count, 0.0, SMALL_SIDE))
-            verb = self.verb(path, f"parquet:{self.folder / str(count)}")
-            ended = self.ended(self.spawn([sys.executable, "-m", "space2vec.stream", *verb]))
+            ended = self.programs.run(*self.verb(path, f"parquet:{self.folder / str(count)}"))
             held[str(count)] = self.cost(ended) | {"alerts": ended.summary()["alerts"]}
             path.unlink()
         return held
 
     def cost(self, ended: Ended) -> dict[str, Any]:
-        left = sum(path.stat().st_size for path in self.temporary.rglob("*") if path.is_file())
+        left = sum(path.stat().st_size for path in self.programs.temporary.rglob("*") if path.is_file())
+        told = ended.summary()
+        messages = told["messages"] if "messages" in told else sum(each["messages"] for each in told["each"])
         return {
-            "alerts_per_cpu_s": round(ended.summary()["messages"] / ended.cpu_s, 1)
-            if "messages" in ended.summary()
-            else round(sum(each["messages"] for each in ended.summary()["each"]) / ended.cpu_s, 1),
+            "alerts_per_cpu_s": round(messages / ended.cpu_s, 1),
             "cpu_s": round(ended.cpu_s, 1),
             "wall_s": round(ended.wall_s, 1),
             "peak_mib": round(ended.peak_mib),
@@ -270,151 +241,11 @@ class Bench:
 
     # ---- processes -------------------------------------------------------------------------------------------
 
-    def silent(self) -> int:
-        """How many of the packets are containers without records, which rightly have no answer."""
-        from made_night import WAYS
-
-        every = round(1 / self.args.damaged)
-        place = list(WAYS).index("2 container without records")
-        return sum(
-            number // every % len(WAYS) == place for number in range(every - 1, self.args.alerts, every)
-        )
-
     def verb(self, night: Path, to: str) -> list[str]:
         return ["replay", str(night), "--to", to, "--config", str(self.config), "--local", "--json"]
 
     def start(self, to: str, *more: str) -> subprocess.Popen[bytes]:
-        return self.spawn([sys.executable, "-c", VERB, *self.verb(self.night, to), *more])
-
-    def spawn(self, program: list[str]) -> subprocess.Popen[bytes]:
-        with (self.folder / "said").open("wb") as out, (self.folder / "errors").open("wb") as errors:
-            return subprocess.Popen(program, env=self.env, stdout=out, stderr=errors)
-
-    def ended(self, process: subprocess.Popen[bytes]) -> Ended:
-        began, peak = time.monotonic(), 0.0
-        while not (waited := os.wait4(process.pid, os.WNOHANG))[0]:
-            peak = peak_mib(process.pid) or peak
-            time.sleep(0.05)
-        _, status, used = waited
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said = (self.folder / "said").read_text()
-        if process.returncode:
-            raise RuntimeError(
-                f"{process.args}: {process.returncode}\n{said}{(self.folder / 'errors').read_text()}"
-            )
-        return Ended(
-            process.returncode,
-            said,
-            used.ru_utime + used.ru_stime,
-            time.monotonic() - began,
-            peak,
-            used.ru_oublock / 2048,
-        )
-
-    def space2vec(self, *arguments: str) -> Ended:
-        return self.ended(self.spawn([sys.executable, "-m", "space2vec.stream", *arguments]))
-
-
-class UntilAnswered(Event):
-    """Set once so many messages are answered."""
-
-    def __init__(self, pipeline: Pipeline, count: int) -> None:
-        super().__init__()
-        self.pipeline, self.count = pipeline, count
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-        return self.pipeline.counts.messages >= self.count
-
-
-def live(settings_file: Path, count: int) -> int:
-    """Be the live path: from Kafka to Kafka in this process."""
-    from space2vec.stream.assembly import kafka_pipeline
-    from space2vec.stream.local_scorer import LocalScorer
-    from space2vec.stream.models import Model
-    from space2vec.workers.backends import open_backend
-    from space2vec.workers.bundle import load_bundle
-
-    settings = Settings.model_validate_json(settings_file.read_text())
-    bundle = load_bundle(settings.model.bundle)
-    scorer = LocalScorer(open_backend(bundle, settings.model.device, settings.model.threads))
-    pipeline = kafka_pipeline(settings, [Model(bundle, scorer)], "live.0")
-    pipeline.run(UntilAnswered(pipeline, count))
-    print(json.dumps({"messages": pipeline.counts.messages}))
-    return 0
-
-
-def kill(process: subprocess.Popen[bytes]) -> bool:
-    """Kill it with SIGKILL; whether it was there to be killed."""
-    there = process.poll() is None
-    if there:
-        os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    return there
-
-
-def peak_mib(process: int) -> float | None:
-    """Most memory that a process has held, as the kernel has it; what wait4 tells begins with what we hold ourselves."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024 if "VmHWM" in status else None
-
-
-def reach(reader: TopicReader) -> int:
-    """How far the partitions of the answers reach, aborted ones included."""
-    try:
-        return sum(end for _, end in reader.spans(TOPIC).values())
-    except KafkaError:  # the topic has just been made
-        return 0
-
-
-def parts(out: Path) -> int:
-    """How many parts the manifest tells of."""
-    return sum(len(json.loads(path.read_text())["parts"]) for path in out.glob("manifests/*.json"))
-
-
-def files(folder: Path) -> dict[str, tuple[str, int]]:
-    """Every table of a folder: digest and size; what a kill left half written is none."""
-    found = [p for p in folder.rglob("*.parquet") if not p.name.startswith(".")]
-    return {
-        str(p.relative_to(folder)): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_size)
-        for p in found
-    }
-
-
-def bytes_below(folder: str, stored: dict[str, tuple[str, int]]) -> int:
-    """How much is stored in a folder."""
-    return sum(size for name, (_, size) in stored.items() if name.startswith(f"{folder}/"))
-
-
-def members(path: Path) -> Iterator[int]:
-    """Which packets a table answers."""
-    if not path.name.startswith("."):
-        yield from pq.ParquetFile(path).read(["member"])["member"].to_pylist()
-
-
-def records(bootstrap: str) -> list[tuple[str, int, str]]:
-    """Every answer that a read_committed reader sees: topic, packet, and the digest of all that is in it."""
-    reader = TopicReader(ClusterSettings(brokers=bootstrap))
-    try:
-        return [
-            (topic, int(dict(message.headers)["source_offset"] or b""), digest(message))
-            for topic in (TOPIC, f"{TOPIC}-rejected")
-            for message in sorted(
-                all_messages(reader, topic), key=lambda found: (found.partition, found.offset)
-            )
-        ]
-    finally:
-        reader.close()
-
-
-def digest(message: Message) -> str:
-    """Digest of partition, key, headers and value, but for the moment at which it was made."""
-    value: Any = message.value
-    if message.partition.topic == TOPIC:
-        container = fastavro.reader(BytesIO(value))
-        value = [record | {"classified_at": None} for record in container], container.metadata
-    headers = [(name, content) for name, content in message.headers if name != "rejected_at"]
-    return hashlib.sha256(repr((message.partition, message.key, headers, value)).encode()).hexdigest()
+        return self.programs.start([sys.executable, "-c", VERB, *self.verb(self.night, to), *more])
 
 
 if __name__ == "__main__":

@@ -1,97 +1,33 @@
-"""What the benches of the whole service share: a real broker here, a topic full of packets, and what all of it costs.
+"""What the benches of the whole service share: a real broker here, the service, and when it has answered.
 
-A run has processes of its own for each role, so their CPU time and memory are read from ``/proc``, by role and by
-thread: on a machine that others use too, CPU seconds per alert are steadier than alerts per second.
+Their packets are in bench/sent_packets.py, what a run costs is in bench/costs.py.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import tempfile
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import psutil
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from space2vec.schemas.alert import Alert, Plane
-from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import Settings
-from space2vec.schemas.varint import decode_long, encode_long
 from space2vec.stream.app import run_application
 from space2vec.stream.broker_apache import ApacheCluster
 from space2vec.stream.logs import configure_logs
 from space2vec.stream.simulated import writer_schema_files
-from space2vec.training.packets import lsst_packet, ztf_packet
 
 TOPIC = "alerts"
 LEDGER = "space2vec-ledger"
-_FIRST_ID = 2695378462115010012
 _STALL_S = 120.0
-
-
-def machine() -> str:
-    """Name the machine, and who else is using it."""
-    load = os.getloadavg()[0]
-    return (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, load {load:.1f} at the start"
-    )
-
-
-# ---- packets ---------------------------------------------------------------------------------------------
-
-
-def made_packets(
-    survey: str, count: int, history: int = 0, psf: int = 41, side: int | None = None
-) -> list[bytes]:
-    """Packets laid out as the survey's, of sky noise; stamps have the survey's own size unless told."""
-    rng = np.random.default_rng(1)
-    side = side or (63 if survey == "ztf" else 30)
-    packets = []
-    for number in range(count):
-        science, template = rng.normal(300, 12, (2, side, side)).astype(np.float32)
-        triplet = (science, template, science - template)
-        where: dict[str, Any] = {"alert_id": _FIRST_ID + number, "ra": 150.0, "dec": 2.0, "history": history}
-        if survey == "ztf":
-            packets.append(ztf_packet(*triplet, object_id="ZTF18abudxnw", jd=2460449.88, **where))
-        else:
-            packets.append(lsst_packet(*triplet, object_id=number + 1, mjd_tai=61095.3, psf=psf, **where))
-    return packets
-
-
-def found_packets(folder: Path, count: int) -> list[bytes]:
-    """Real packets of one alert each that have all three stamps."""
-    reader, packets = PacketReader(), []
-    for path in sorted(folder.rglob("*.avro")):
-        raw = path.read_bytes()
-        found = list(reader.read(raw))
-        if len(found) == 1 and isinstance(found[0], Alert) and len(found[0].stamps) == len(Plane):
-            packets.append(raw)
-        if len(packets) == count:
-            break
-    if not packets:
-        raise SystemExit(f"{folder}: no packet with three stamps in it")
-    return packets
-
-
-def with_new_id(packet: bytes, alert_id: int) -> bytes:
-    """An LSST packet with another diaSourceId: its first field, after the five bytes of framing."""
-    _, end = decode_long(packet, 5)
-    return packet[:5] + encode_long(alert_id) + packet[end:]
-
-
-# ---- broker and topics -----------------------------------------------------------------------------------
 
 
 class Night:
@@ -224,116 +160,6 @@ class Answers(threading.Thread):
         return np.array(late)
 
 
-# ---- what it costs ---------------------------------------------------------------------------------------
-
-
-@dataclass
-class Sample:
-    """Totals of one moment: CPU seconds by role (of workers by kind of thread too), resident bytes by role."""
-
-    at: float
-    cpu: dict[str, float] = field(default_factory=dict)
-    rss: dict[str, int] = field(default_factory=dict)
-
-
-class Costs(threading.Thread):
-    """Samples the processes of a run, from the start of the block to its end, every so many seconds."""
-
-    def __init__(self, every_s: float = 0.2) -> None:
-        super().__init__(name="costs", daemon=True)
-        self._every_s = every_s
-        self._over = threading.Event()
-        self.samples: list[Sample] = []
-
-    def run(self) -> None:
-        while not self._over.is_set():
-            self.samples.append(_sample())
-            self._over.wait(self._every_s)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join()
-
-    def cpu_between(self, start: float, stop: float) -> dict[str, float]:
-        """CPU seconds by role and thread between two moments (seconds since 1970)."""
-        samples = list(self.samples)
-        at = [sample.at for sample in samples]
-        names = {name for sample in samples for name in sample.cpu}
-        spent = {}
-        for name in names:
-            totals = np.maximum.accumulate([sample.cpu.get(name, 0.0) for sample in samples])
-            spent[name] = float(np.interp(stop, at, totals) - np.interp(start, at, totals))
-        return spent
-
-    def peaks(self) -> dict[str, int]:
-        """Most bytes resident at once, by role; with several processes of a role, of the largest."""
-        peaks: dict[str, int] = {}
-        for sample in self.samples:
-            for role, size in sample.rss.items():
-                peaks[role] = max(peaks.get(role, 0), size)
-        return peaks
-
-
-def _role(process: psutil.Process) -> str:
-    command = process.cmdline()
-    if not command:
-        return "other"
-    if "StreamWorker" in command[0] or "bench-worker" in command:
-        return "worker"
-    if "Classifier" in command[0]:
-        return "classifier"
-    return "broker" if "kafka.Kafka" in command else "ray"
-
-
-_TICKS = os.sysconf("SC_CLK_TCK")
-_roles: dict[int, str] = {}
-
-
-def _sample() -> Sample:
-    sample = Sample(time.time())
-    cpu: dict[str, float] = defaultdict(float)
-    me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            role = "bench" if process.pid == me.pid else _role_of(process)
-            times = process.cpu_times()
-            cpu[role] += times.user + times.system
-            sample.rss[role] = max(sample.rss.get(role, 0), process.memory_info().rss)
-            if role == "worker":
-                for thread, seconds in _threads(process.pid):
-                    cpu[f"{role}/{thread}"] += seconds
-        except (psutil.Error, OSError):  # it has just ended
-            continue
-    sample.cpu = dict(cpu)
-    return sample
-
-
-def _role_of(process: psutil.Process) -> str:
-    """Role of a process; a Ray worker shows its own only once an actor runs in it."""
-    known = _roles.get(process.pid, "ray")
-    if known == "ray":
-        known = _roles[process.pid] = _role(process)
-    return known
-
-
-def _threads(pid: int) -> Iterator[tuple[str, float]]:
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        stat = (task / "stat").read_text()
-        name = stat[stat.index("(") + 1 : stat.rindex(")")]
-        fields = stat[stat.rindex(")") + 2 :].split()
-        yield (
-            "librdkafka" if name.startswith("rdk:") else "python",
-            (int(fields[11]) + int(fields[12])) / _TICKS,
-        )
-
-
-# ---- running the service ---------------------------------------------------------------------------------
-
-
 @contextmanager
 def service(night: Night) -> Iterator[Service]:
     """Run the application for the length of the block."""
@@ -389,9 +215,3 @@ def percentiles(seconds: np.ndarray[Any, Any]) -> dict[str, float]:
         "p99_s": round(float(np.percentile(seconds, 99)), 3),
         "max_s": round(float(seconds.max()), 3),
     }
-
-
-def repeated(packets: Sequence[bytes], count: int) -> Iterator[bytes]:
-    """``count`` packets, the given ones over and over."""
-    for number in range(count):
-        yield packets[number % len(packets)]

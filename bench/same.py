@@ -29,8 +29,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from fuzz_mutations import good_packets
-from fuzz_target import MadeSchemas
+from good_packets import MadeSchemas, good_packets
 from rich.progress import track
 
 from space2vec.schemas.alert import Alert

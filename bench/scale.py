@@ -23,8 +23,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from costs import Costs, machine
 from kafka_to_kafka import TooSoonError, drained
-from rig import Answers, Costs, Night, machine, made_packets, repeated, service, wait_until
+from rig import Answers, Night, service, wait_until
+from sent_packets import made_packets, repeated
 
 from space2vec.schemas.settings import RaySettings
 from space2vec.stream.ray_runtime import ray_runtime

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rig import found_packets, machine, made_packets
+from costs import machine
+from sent_packets import found_packets, made_packets
 
 from space2vec.schemas.alert import Alert
 from space2vec.schemas.inflate import gunzip

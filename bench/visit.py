@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from rig import Answers, Costs, Night, machine, made_packets, percentiles, service, wait_until, with_new_id
+from costs import Costs, machine
+from rig import Answers, Night, percentiles, service, wait_until
+from sent_packets import made_packets, with_new_id
 
 WARM_UP = 500
 LEAD_S = 5.0

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from space2vec.training.causes import CAUSES
 from space2vec.training.events import KINDS
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 from space2vec.training.simulate import Candidates, simulate_field
 from space2vec.training.surveys import geometry_of
 

@@ -16,7 +16,8 @@ from space2vec.schemas.errors import PacketError
 from space2vec.schemas.packet import WriterSchema
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.writer_schema import writer_schema
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 Triplet = NDArray[np.float32]
 

@@ -21,7 +21,8 @@ from space2vec.schemas.errors import PacketError
 from space2vec.schemas.profiles import Profiles
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.varint import encode_long
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet, ztf_writer_schema
+from space2vec.training.packet_schemas import lsst_writer_schema, ztf_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 from space2vec.workers.manifest import InputSpec
 from space2vec.workers.preprocess import Preprocessor
 

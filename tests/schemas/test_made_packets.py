@@ -14,8 +14,12 @@ import pytest
 from astropy.io import fits
 
 from space2vec.schemas.writer_schema import writer_schema
-from space2vec.training.packet_schemas import LSST_VERSIONS, ZTF_VERSIONS
-from space2vec.training.packets import lsst_writer_schema, ztf_writer_schema
+from space2vec.training.packet_schemas import (
+    LSST_VERSIONS,
+    ZTF_VERSIONS,
+    lsst_writer_schema,
+    ztf_writer_schema,
+)
 
 Make = Callable[..., bytes]
 # SHA-256 of the parsing canonical form of the schemas in Rubin's registry.
@@ -87,3 +91,8 @@ def test_sizes(ztf: Make, lsst: Make) -> None:
     assert 55_000 < len(ztf(history=20)) < 80_000
     assert 100_000 < len(lsst()) < 140_000
     assert 220_000 < len(lsst(history=350)) < 300_000
+
+
+def test_schema_of_made_packets_is_whole() -> None:
+    assert len(lsst_writer_schema()["fields"][3]["type"]["fields"]) == 98
+    assert len(ztf_writer_schema()["fields"][4]["type"]["fields"]) == 103

@@ -24,8 +24,8 @@ from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.regular import RegularReader
 from space2vec.schemas.two_ended import TwoEndedReader
 from space2vec.schemas.writer_schema import writer_schema
-from space2vec.training.packet_schemas import LSST_VERSIONS, ZTF_VERSIONS
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.training.packet_schemas import LSST_VERSIONS, ZTF_VERSIONS, lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 Make = Callable[..., bytes]
 PROFILES = Profiles.load()

@@ -1,21 +1,29 @@
-"""Alerts for the tests of the stream: made here, in both framings, with answers that can be told apart."""
+"""Alerts for the tests of the stream: made here, in both framings; a night for the dashboard, another to replay."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dashboard_page import DESK, Page
 from nightfall import answered, as_read, fill
+from replaying import archive_of
 
 from space2vec.schemas.reader import PacketReader
-from space2vec.schemas.settings import Settings
+from space2vec.schemas.settings import DashboardSettings, Settings
+from space2vec.stream import replay_folder
+from space2vec.stream.dashboard.entries import entry_of
+from space2vec.stream.dashboard.server import Server
 from space2vec.stream.dashboard.store import Store
 from space2vec.stream.protocols import OutputRecord
-from space2vec.training.packets import lsst_packet, lsst_writer_schema, ztf_packet
+from space2vec.stream.replay_archives import Archive
+from space2vec.training.packet_schemas import lsst_writer_schema
+from space2vec.training.packets import lsst_packet, ztf_packet
 
 
 @dataclass(frozen=True)
@@ -134,3 +142,66 @@ def store(night: list[OutputRecord], reader: PacketReader) -> Store:
     store = Store(1000, 64 << 20, "broker:9092")
     fill(store, as_read(night), reader)
     return store
+
+
+# -- for its page in a browser ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def long_night(tmp_path_factory: pytest.TempPathFactory) -> list[OutputRecord]:
+    """As ``night``, of more alerts than the wall shows at once."""
+    return answered(240, tmp_path_factory.mktemp("schemas"), seed=6)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
+    """Chromium, for the tests of one file."""
+    with Page() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def sky(long_night: list[OutputRecord], reader: PacketReader) -> Iterator[tuple[Store, str]]:
+    """A night, and where its page is."""
+    store = Store(2000, 192 << 20, "broker.example:9092 · group space2vec")
+    messages = as_read(long_night)
+    alerts = [message for message in messages if message.partition.topic.endswith("annotated")]
+    flagged = next(message for message in reversed(alerts) if entry_of(message, reader).flags)
+    seventh = alerts[-7]
+    times = [header for header in seventh.headers if header[0] == "source_timestamp"]
+    # For the pictures: one with lacking pixels is to be seen.
+    early = replace(flagged, timestamp_ms=seventh.timestamp_ms, headers=(*flagged.headers, *times))
+    messages.remove(flagged)
+    messages.insert(messages.index(seventh), early)
+    fill(store, messages, reader)
+    with Server(DashboardSettings(port=0), store, reader) as server:
+        yield store, server.address
+
+
+@pytest.fixture
+def page(browser: Page, sky: tuple[Store, str]) -> Iterator[Page]:
+    """The page of that night, freshly opened; what it complains of is a failure."""
+    browser.screen(*DESK)
+    browser.scheme("light")
+    browser.open(f"{sky[1]}token.html")  # a small page of the same origin
+    browser.run("localStorage.clear()")
+    browser.complaints()  # of that page Chromium would have a user name
+    browser.open(sky[1])
+    browser.shown()
+    yield browser
+    assert browser.complaints() == []
+
+
+# -- for replays into a folder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a part end after 32 packets."""
+    monkeypatch.setattr(replay_folder, "PART_MEMBERS", 32)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, make_alerts: Callable[..., list[Sent]], small_parts: None) -> Archive:
+    """A hundred and fifty alerts and eight spoilt ones, in several parts."""
+    return archive_of(tmp_path / "night.tar.gz", [s.packet for s in make_alerts(ztf=150, poison=8)])

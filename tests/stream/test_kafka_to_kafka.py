@@ -13,7 +13,7 @@ import pytest
 
 from space2vec.stream.app import run_application
 from space2vec.stream.audit import audit
-from space2vec.training.packets import lsst_writer_schema
+from space2vec.training.packet_schemas import lsst_writer_schema
 from space2vec.workers.bundle import load_bundle
 from trial import Outputs, Run, actor_pid, assert_all_answered, await_that
 
