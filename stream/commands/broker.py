@@ -43,7 +43,9 @@ def broker(
     json_
         One JSON line instead of the bare address.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    # Both: a shell starts what it puts in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with EmbeddedBroker(port) if kind == "embedded" else ApacheCluster(port=port) as running:
         address = running.bootstrap
         sys.stdout.write((json.dumps({"bootstrap": address, "kind": kind}) if json_ else address) + "\n")
