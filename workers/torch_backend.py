@@ -45,7 +45,7 @@ class TorchBackend:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         self._torch_device = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
-        # Each is twice as fast as the other way on its device, in single precision (bench/score.py).
+        # Each is twice as fast as the other way on its device, in single precision (docs/performance.md).
         self._layout = torch.contiguous_format if device == "cuda" else torch.channels_last
         network = build_network(manifest.architecture, manifest.input, manifest.outputs)
         where = bundle.path / manifest.weights
