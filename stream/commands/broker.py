@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 import time
 from typing import Final, Literal
@@ -14,6 +13,7 @@ from cyclopts import App
 from space2vec.schemas.errors import KafkaError
 from space2vec.stream.brokers import ApacheCluster, EmbeddedBroker
 from space2vec.stream.commands.flags import Json
+from space2vec.stream.commands.signals import interrupt_on_signals
 
 EXAMPLES: Final = """\
 Its address goes to stdout once it answers. When it ends, every message is
@@ -43,9 +43,7 @@ def broker(
     json_
         One JSON line instead of the bare address.
     """
-    # Both: a shell starts what it puts in the background with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    interrupt_on_signals()
     with EmbeddedBroker(port) if kind == "embedded" else ApacheCluster(port=port) as running:
         address = running.bootstrap
         sys.stdout.write((json.dumps({"bootstrap": address, "kind": kind}) if json_ else address) + "\n")

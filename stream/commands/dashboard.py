@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Event
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, PacketFlags
+from space2vec.stream.commands.signals import wait_for_the_end
 
 if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings
@@ -77,14 +76,6 @@ def dashboard(
         sys.stdout.flush()
         sys.stderr.write("the page is served; Ctrl-C ends it\n")
         wait_for_the_end()
-
-
-def wait_for_the_end() -> None:
-    """Return at Ctrl-C or SIGTERM."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        Event().wait()
 
 
 @contextmanager

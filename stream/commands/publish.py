@@ -12,7 +12,7 @@ from cyclopts.types import PositiveFloat
 
 from space2vec.schemas.errors import ConfigError
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, PacketFlags
-from space2vec.stream.commands.run import draining_on_signals
+from space2vec.stream.commands.signals import draining_on_signals
 from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED
 
 EXAMPLES: Final = """\

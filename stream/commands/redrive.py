@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from cyclopts import App, Parameter
 
 from space2vec.stream.commands.flags import Config, Json, ModelFlags, PacketFlags, milliseconds
-from space2vec.stream.commands.run import draining_on_signals
+from space2vec.stream.commands.signals import draining_on_signals
 
 EXAMPLES: Final = """\
 What can be scored now comes out as if it had been scored the first time;

@@ -23,7 +23,7 @@ from space2vec.stream.commands.flags import (
     Switch,
     milliseconds,
 )
-from space2vec.stream.commands.run import draining_on_signals
+from space2vec.stream.commands.signals import draining_on_signals
 from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED
 
 EXAMPLES: Final = """\

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
-from space2vec.schemas.errors import ConfigError
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, ModelFlags, PacketFlags, Switch
-from space2vec.stream.exit_codes import INTERRUPTED, OK, UNFINISHED
+from space2vec.stream.commands.signals import draining_on_signals, reloading_on_hangup
+from space2vec.stream.exit_codes import OK, UNFINISHED
 
 if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings
@@ -129,50 +127,6 @@ def run(
         summary = run_application(settings, stop, note, reload)
     _say(summary, json_)
     return UNFINISHED if summary.unanswered else OK
-
-
-@contextmanager
-def draining_on_signals() -> Iterator[Event]:
-    """Give an event that the first SIGTERM or SIGINT sets; the second ends the process."""
-    stop = Event()
-
-    def on_signal(number: int, _: object) -> None:
-        if stop.is_set():
-            os._exit(INTERRUPTED)
-        stop.set()
-        with suppress(RuntimeError):  # it came while a line was being written
-            _log().info("draining; once more to end now")
-
-    former: dict[int, Callable[[int, Any], Any] | int | None] = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def reloading_on_hangup(load: Callable[[], Settings]) -> Iterator[Callable[[], Settings | None]]:
-    """Give what loads the settings once after each SIGHUP; settings that are wrong change nothing."""
-    asked = Event()
-    former = signal.signal(signal.SIGHUP, lambda *_: asked.set())
-
-    def reload() -> Settings | None:
-        if not asked.is_set():
-            return None
-        asked.clear()
-        try:
-            return load()
-        except ConfigError as error:
-            _log().error("models not changed", detail=str(error))
-            return None
-
-    try:
-        yield reload
-    finally:
-        signal.signal(signal.SIGHUP, former)
 
 
 @contextmanager

@@ -164,7 +164,7 @@ def test_model_verify_of_a_damaged_bundle(tmp_path: Path, capsys: Capture) -> No
 def test_a_hangup_reads_the_settings_again_and_wrong_ones_change_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from space2vec.stream.commands.run import reloading_on_hangup
+    from space2vec.stream.commands.signals import reloading_on_hangup
     from space2vec.stream.config import load_settings
 
     file = tmp_path / "night.toml"
