@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-
-_NUMBERS = ("messages", "empty", "scored", "degraded", "rejected", "duplicates", "annotated")
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(slots=True)
@@ -44,3 +42,6 @@ class Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reasons.update(other.reasons)
         self.flags.update(other.flags)
+
+
+_NUMBERS = [column.name for column in fields(Counts) if column.default == 0]
