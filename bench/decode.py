@@ -29,17 +29,15 @@ from typing import Any
 import fastavro
 import numpy as np
 from astropy.io import fits
+from good_packets import MadeSchemas
 from numpy.typing import NDArray
+from sent_packets import found_packets, made_packets
 
-from space2vec.schemas.alert import Alert, Plane
+from space2vec.schemas.alert import Alert
 from space2vec.schemas.container import MAGIC
-from space2vec.schemas.packet import WriterSchema
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import SchemaSettings
-from space2vec.schemas.writer_schema import writer_schema
-from space2vec.schemas.writers import ChainedSchemas, writer_schemas
-from space2vec.training.packet_schemas import lsst_writer_schema
-from space2vec.training.packets import lsst_packet, ztf_packet
+from space2vec.schemas.writers import WriterSchemas, writer_schemas
 from space2vec.workers.bundle import load_bundle
 from space2vec.workers.manifest import InputSpec
 from space2vec.workers.preprocess import Preprocessor
@@ -68,58 +66,19 @@ def main() -> int:
     parser.add_argument("--bundle", default="core", help="whose input to prepare")
     parser.add_argument("--json", action="store_true", help="one JSON line on stdout")
     args = parser.parse_args()
-    schemas = ChainedSchemas([MadeSchemas(), writer_schemas(SchemaSettings())])
     survey = args.survey or ("lsst" if args.history else "ztf")
     made = args.packets is None
-    packets = make(survey, args.count, args.history or 0) if made else find(args.packets, args.count, schemas)
+    if made:
+        schemas, packets = MadeSchemas(), made_packets(survey, args.count, args.history or 0)
+    else:
+        schemas, packets = writer_schemas(SchemaSettings()), found_packets(args.packets, args.count)
     result = measure(packets, schemas, load_bundle(args.bundle).manifest.input)
     result["history"] = args.history or 0 if made else None
     print(json.dumps(result) if args.json else told(result))
     return 0
 
 
-class MadeSchemas:
-    """The writer schema of the LSST-like packets that we make."""
-
-    def __init__(self) -> None:
-        self._made = {1100: writer_schema(lsst_writer_schema("11.0"))}
-
-    def get(self, schema_id: int) -> WriterSchema:
-        return self._made[schema_id]
-
-
-def make(survey: str, count: int, history: int) -> list[bytes]:
-    rng = np.random.default_rng(1)
-    side = 63 if survey == "ztf" else 30
-    packets = []
-    for number in range(count):
-        science, template = rng.normal(300, 12, (2, side, side)).astype(np.float32)
-        triplet = (science, template, science - template)
-        where: dict[str, Any] = {"alert_id": 2695378462115010012 + number, "ra": 150.0, "dec": 2.0}
-        where |= {"history": history, "negative": bool(number % 2)}
-        if survey == "ztf":
-            packets.append(ztf_packet(*triplet, object_id="ZTF18abudxnw", jd=2460449.88, **where))
-        else:
-            packets.append(lsst_packet(*triplet, object_id=number + 1, mjd_tai=61095.3, **where))
-    return packets
-
-
-def find(folder: Path, count: int, schemas: ChainedSchemas) -> list[bytes]:
-    """Read packets of one alert each that have all three stamps."""
-    reader, packets = PacketReader(schemas), []
-    for path in sorted(folder.rglob("*.avro")):
-        raw = path.read_bytes()
-        found = list(reader.read(raw))
-        if len(found) == 1 and isinstance(found[0], Alert) and len(found[0].stamps) == len(Plane):
-            packets.append(raw)
-        if len(packets) == count:
-            break
-    if not packets:
-        raise SystemExit(f"{folder}: no packet with three stamps in it")
-    return packets
-
-
-def measure(packets: list[bytes], schemas: ChainedSchemas, spec: InputSpec) -> dict[str, Any]:
+def measure(packets: list[bytes], schemas: WriterSchemas, spec: InputSpec) -> dict[str, Any]:
     reader, preprocessor = PacketReader(schemas), Preprocessor(spec)
     alerts = [alert for raw in packets for alert in reader.read(raw)]
     assert all(isinstance(alert, Alert) for alert in alerts)
@@ -172,7 +131,7 @@ def best_of(ways: dict[str, Callable[[], None]], count: int) -> dict[str, float]
     return best
 
 
-def textbook_input(raw: bytes, schemas: ChainedSchemas, spec: InputSpec) -> NDArray[np.float32]:
+def textbook_input(raw: bytes, schemas: WriterSchemas, spec: InputSpec) -> NDArray[np.float32]:
     """Do for one message what most of the field does."""
     if raw.startswith(MAGIC):
         record: Any = next(fastavro.reader(BytesIO(raw)))

@@ -19,14 +19,15 @@ _FIRST_ID = 2695378462115010012
 def made_packets(
     survey: str, count: int, history: int = 0, psf: int = 41, side: int | None = None
 ) -> list[bytes]:
-    """Packets laid out as the survey's, of sky noise; stamps have the survey's own size unless told."""
+    """Packets laid out as the survey's, of sky noise, every second one negative; stamps of the survey's size unless told."""
     rng = np.random.default_rng(1)
     side = side or (63 if survey == "ztf" else 30)
     packets = []
     for number in range(count):
         science, template = rng.normal(300, 12, (2, side, side)).astype(np.float32)
         triplet = (science, template, science - template)
-        where: dict[str, Any] = {"alert_id": _FIRST_ID + number, "ra": 150.0, "dec": 2.0, "history": history}
+        where: dict[str, Any] = {"alert_id": _FIRST_ID + number, "ra": 150.0, "dec": 2.0}
+        where |= {"history": history, "negative": bool(number % 2)}
         if survey == "ztf":
             packets.append(ztf_packet(*triplet, object_id="ZTF18abudxnw", jd=2460449.88, **where))
         else:
