@@ -14,7 +14,7 @@ from space2vec.stream.app import run_application
 from space2vec.stream.audit import audit
 from space2vec.stream.protocols import Partition
 from space2vec.stream.topic_reader import TopicReader
-from trial import Outputs, assert_all_answered
+from trial import Outputs, Run, assert_all_answered
 
 
 @pytest.fixture
@@ -154,16 +154,19 @@ def test_a_live_stream_is_audited_as_of_its_last_commits(
 ) -> None:
     sent = make_alerts(ztf=200, seed=36)
     topic = kafka.create_topic(partitions=2, max_message_bytes=4 << 20)
-    kafka.produce(topic, [s.packet for s in sent])
-    settings = settings_for(topic, stream={"batch_alerts": 8, "commit_interval_s": 0.05})
-    service = threading.Thread(target=run_application, args=(settings, threading.Event()))
-    service.start()
-    seen = set()
-    while service.is_alive():
-        accounts = audit(settings)
-        assert all(account.balanced for account in accounts), accounts
-        seen.add(sum(account.committed for account in accounts))
-    service.join()
-    assert len(seen) > 1  # it was looked at more than once on its way
+    stream = {"batch_alerts": 8, "commit_interval_s": 0.05, "until_eof": False}
+    settings = settings_for(topic, stream=stream)
+    run = Run(settings)
+    seen = {0}
+    for sent_now in (100, 200):  # the rest comes when this is committed, so one look at least is on its way
+        kafka.produce(topic, [s.packet for s in sent[sent_now - 100 : sent_now]])
+        while max(seen) < sent_now:
+            assert run.is_alive(), run.error
+            accounts = audit(settings)
+            assert all(account.balanced for account in accounts), accounts
+            seen.add(sum(account.committed for account in accounts))
+    run.stop.set()
+    run.finish()
+    assert len(seen - {0}) > 1  # it was looked at more than once on its way
     assert all(account.balanced for account in audit(settings))
     assert {a.partition for a in audit(settings)} == {Partition(topic, 0), Partition(topic, 1)}

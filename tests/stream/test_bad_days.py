@@ -83,6 +83,8 @@ def test_a_topic_that_grows_partitions_is_read_whole(
         except Exception as error:  # noqa: BLE001 - the embedded broker cannot
             run.stop.set()
             pytest.skip(f"this broker cannot add partitions: {error}")
+    # The controller has made them; a producer knows of them once the broker does.
+    await_that(lambda: len(admin.list_topics(topic, 10).topics[topic].partitions) == 3)
     for n in (1, 2):
         kafka.produce(topic, [s.packet for s in sent[30 + 15 * (n - 1) : 30 + 15 * n]], partition=n)
     await_that(lambda: scored(kafka, settings) == 60)
