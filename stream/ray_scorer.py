@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 _MOST_DEATHS = 3  # of classifiers known to be healthy, while they held the same stamps
 _PROBE_S = 0.5  # between two looks whether a classifier is back
+# With stamps, until all classifiers are asked whether they are there; and then, until another one gets them. A machine
+# that falls silent (no power, no network) is Ray's to notice, which takes it half a minute to a minute.
+_SILENCE_S = 3.0
 
 
 @dataclass(slots=True)
@@ -28,9 +31,20 @@ class RayTicket:
     """Stamps under way; kept until they are scored, since the classifier that has them may die."""
 
     stamps: NDArray[np.float32] = field(repr=False)
-    classifier: int | None = None
-    call: ray.ObjectRef | None = None
+    calls: dict[ray.ObjectRef, int] = field(default_factory=dict)
+    """Which classifiers have them, the latest last: more than one after a silence."""
+    sent: float = 0.0
     deaths: int = 0
+
+
+@dataclass(slots=True)
+class _Probe:
+    """The question to a classifier whether it is ready, which any that lives answers at once, at work or not."""
+
+    call: ray.ObjectRef
+    asked: float
+    trusted: bool
+    """Whether it is used meanwhile."""
 
 
 class RayScorer:
@@ -39,6 +53,7 @@ class RayScorer:
     After a death none is used until it has answered that it is ready: a node that is lost takes several at
     once. So a death is held against the stamps it happened with, and stamps that kill three healthy classifiers
     are given up (:class:`ScoringFailed`), while an outage of the classifiers is waited out.
+    What is with one that neither scores nor answers goes to another one too: whichever scores first will do.
 
     Parameters
     ----------
@@ -49,8 +64,8 @@ class RayScorer:
     def __init__(self, classifiers: Sequence[Any]) -> None:
         self._classifiers = list(classifiers)
         self._turns = cycle(range(len(self._classifiers)))
-        self._probes: dict[int, ray.ObjectRef] = {}
-        self._dead: set[int] = set()
+        self._probes: dict[int, _Probe] = {}
+        self._missed: set[int] = set()
         self._probed = 0.0
 
     def submit(self, stamps: NDArray[np.float32]) -> RayTicket:
@@ -62,62 +77,83 @@ class RayScorer:
     def wait(self, ticket: object, timeout: float) -> Scores | None:
         """The scores, or ``None`` if they are not there within ``timeout`` seconds."""
         assert isinstance(ticket, RayTicket)
-        self._look_after_the_dead()
-        if ticket.call is None:
+        self._look_after_the_missed()
+        if not ticket.calls:
             self._send(ticket)
-        if ticket.call is None:
+        if not ticket.calls:
             time.sleep(timeout)
             return None
-        done, _ = ray.wait([ticket.call], timeout=timeout)
+        done, _ = ray.wait(list(ticket.calls), timeout=timeout)
         if not done:
+            self._look_for_silence(ticket)
             return None
         try:
-            scores: Scores = ray.get(ticket.call)
+            scores: Scores = ray.get(done[0])
         except RayTaskError as error:
             raise ScoringFailed(str(error.cause)) from error
         except RayError as error:
-            self._on_death(ticket, error)
+            self._on_death(ticket, ticket.calls.pop(done[0]), error)
             return None
         return scores
 
     def _send(self, ticket: RayTicket) -> None:
+        """Give stamps to a classifier that does not have them, where one can be used."""
         for _ in self._classifiers:
             turn = next(self._turns)
-            if turn not in self._probes:
-                ticket.classifier = turn
-                ticket.call = self._classifiers[turn].score.remote(ticket.stamps)
+            probe = self._probes.get(turn)
+            if (probe is None or probe.trusted) and turn not in ticket.calls.values():
+                ticket.calls[self._classifiers[turn].score.remote(ticket.stamps)] = turn
+                ticket.sent = time.monotonic()
                 return
 
-    def _on_death(self, ticket: RayTicket, error: RayError) -> None:
-        assert ticket.classifier is not None
-        log.warning("classifier died", classifier=ticket.classifier, error=type(error).__name__)
+    def _on_death(self, ticket: RayTicket, classifier: int, error: RayError) -> None:
+        log.warning("classifier died", classifier=classifier, error=type(error).__name__)
         ticket.deaths += 1
-        ticket.call = None
-        self._dead.add(ticket.classifier)
-        for classifier in range(len(self._classifiers)):
-            if classifier not in self._probes:
-                self._probe(classifier)
+        self._missed.add(classifier)
+        self._probe_all(trusting=False)
         if ticket.deaths >= _MOST_DEATHS:
             raise ScoringFailed(f"{ticket.deaths} healthy classifiers died with it") from error
 
-    def _probe(self, classifier: int) -> None:
-        self._probes[classifier] = self._classifiers[classifier].ready.remote()
+    def _look_for_silence(self, ticket: RayTicket) -> None:
+        """Where stamps take long, ask the classifiers whether they are there; if theirs does not say, try another."""
+        now = time.monotonic()
+        classifier = list(ticket.calls.values())[-1]
+        probe = self._probes.get(classifier)
+        if probe is None:
+            if now - ticket.sent > _SILENCE_S:
+                self._probe_all(trusting=True)
+        elif now - max(probe.asked, ticket.sent) > _SILENCE_S:
+            if probe.trusted:
+                log.warning("classifier is silent", classifier=classifier)
+            probe.trusted = False
+            self._missed.add(classifier)
+            self._send(ticket)
 
-    def _look_after_the_dead(self) -> None:
+    def _probe_all(self, *, trusting: bool) -> None:
+        for classifier in range(len(self._classifiers)):
+            if classifier not in self._probes:
+                self._probe(classifier, trusting)
+            self._probes[classifier].trusted &= trusting
+
+    def _probe(self, classifier: int, trusting: bool) -> None:
+        call = self._classifiers[classifier].ready.remote()
+        self._probes[classifier] = _Probe(call, time.monotonic(), trusting)
+
+    def _look_after_the_missed(self) -> None:
         if not self._probes or time.monotonic() - self._probed < _PROBE_S:
             return
         self._probed = time.monotonic()
         for classifier, probe in list(self._probes.items()):
-            done, _ = ray.wait([probe], timeout=0)
+            done, _ = ray.wait([probe.call], timeout=0)
             if not done:
                 continue
             try:
-                ray.get(probe)
+                ray.get(probe.call)
             except RayError:
-                self._dead.add(classifier)
-                self._probe(classifier)
+                self._missed.add(classifier)
+                self._probe(classifier, trusting=False)
                 continue
             del self._probes[classifier]
-            if classifier in self._dead:
-                self._dead.remove(classifier)
+            if classifier in self._missed:
+                self._missed.remove(classifier)
                 log.info("classifier is back", classifier=classifier)

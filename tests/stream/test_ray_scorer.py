@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import time
 from typing import Any
 
@@ -84,6 +86,78 @@ def test_a_node_of_classifiers_lost_at_once_is_held_against_no_stamps(ray_cluste
     tickets = [scorer.submit(stamps(n)) for n in range(3)]
     assert [await_scores(scorer, t).logit.tolist() for t in tickets] == [[float(n)] for n in range(3)]
     ray_cluster.kill(actors[-1])
+
+
+@pytest.mark.timeout(200)
+def test_what_a_silent_classifier_has_goes_to_another_until_it_answers_again(
+    ray_cluster, moody, monkeypatch
+) -> None:
+    """As on a machine without power or network, of which Ray knows nothing for a minute."""
+    monkeypatch.setattr("space2vec.stream.ray_scorer._SILENCE_S", 1.0)
+    silent = ray_cluster.get(moody[0].ready.remote())
+    scorer = RayScorer(moody)
+    os.kill(silent, signal.SIGSTOP)
+    try:
+        tickets = [scorer.submit(stamps(n)) for n in range(4)]
+        assert [await_scores(scorer, t, 20).logit.tolist() for t in tickets] == [[float(n)] for n in range(4)]
+        assert not any(ticket.deaths for ticket in tickets)
+        later = [scorer.submit(stamps(n)) for n in range(4)]
+        assert {at for ticket in later for at in ticket.calls.values()} == {1}
+    finally:
+        os.kill(silent, signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while 0 not in scorer.submit(stamps(7)).calls.values() and time.monotonic() < deadline:
+        await_scores(scorer, later[0])
+        time.sleep(0.1)
+    assert await_scores(scorer, scorer.submit(stamps(8))).logit.tolist() == [8]
+    assert {at for n in range(4) for at in scorer.submit(stamps(n)).calls.values()} == {0, 1}
+
+
+@pytest.mark.timeout(200)
+def test_the_only_classifier_keeps_what_it_is_long_at_work_on(ray_cluster, monkeypatch) -> None:
+    monkeypatch.setattr("space2vec.stream.ray_scorer._SILENCE_S", 0.2)
+    actor = ray_cluster.remote(Moody).options(num_cpus=0.1).remote()
+    process = ray_cluster.get(actor.ready.remote())
+    scorer = RayScorer([actor])
+    os.kill(process, signal.SIGSTOP)
+    ticket = scorer.submit(stamps(3))
+    calls = list(ticket.calls)
+    for _ in range(6):
+        assert scorer.wait(ticket, 0.2) is None
+    os.kill(process, signal.SIGCONT)
+    assert await_scores(scorer, ticket).logit.tolist() == [3]
+    assert list(ticket.calls) == calls
+    ray_cluster.kill(actor)
+
+
+class Busy:
+    """Stands for a classifier with much to do: it takes long, and says at once that it is there."""
+
+    async def score(self, stamps: np.ndarray) -> Scores:
+        await asyncio.sleep(1.0)
+        return Moody().score(stamps)
+
+    async def ready(self) -> int:
+        return os.getpid()
+
+
+@pytest.mark.timeout(200)
+def test_classifiers_that_are_only_slow_are_used_all_the_while(ray_cluster, monkeypatch) -> None:
+    monkeypatch.setattr("space2vec.stream.ray_scorer._PROBE_S", 0.05)
+    monkeypatch.setattr("space2vec.stream.ray_scorer._SILENCE_S", 0.4)
+    actors = [ray_cluster.remote(Busy).options(num_cpus=0.1).remote() for _ in range(2)]
+    ray_cluster.get([actor.ready.remote() for actor in actors])
+    scorer = RayScorer(actors)
+    tickets = [scorer.submit(stamps(0))]
+    for n in range(1, 12):
+        assert scorer.wait(tickets[0], 0.05) is None
+        tickets.append(scorer.submit(stamps(n)))
+    calls = [list(ticket.calls) for ticket in tickets]
+    assert all(calls)
+    assert [await_scores(scorer, t).logit.tolist() for t in tickets] == [[float(n)] for n in range(12)]
+    assert [list(ticket.calls) for ticket in tickets] == calls
+    for actor in actors:
+        ray_cluster.kill(actor)
 
 
 @pytest.mark.timeout(200)
