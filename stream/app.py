@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import structlog
@@ -14,6 +15,7 @@ from space2vec.schemas.errors import ConfigError, KafkaError, ModelError, Space2
 from space2vec.schemas.settings import Settings
 from space2vec.stream.counts import Counts
 from space2vec.stream.deadline import Deadline
+from space2vec.stream.kafka_sink import fence
 from space2vec.stream.logs import log_level
 from space2vec.stream.measures import Measures
 from space2vec.stream.protocols import Partition
@@ -30,7 +32,10 @@ log = structlog.get_logger()
 _LOOK_S = 0.5  # between two looks at the workers
 _SOURCE_S = 30.0  # between two looks at the source's partitions
 _ANSWER_S = 1.0  # for all workers together to say how they are; who does not is heard at a later look
-_SILENCE_S = 90.0  # a stream worker that says nothing for so long is replaced
+_START_S = 90.0  # a stream worker that has said nothing yet is given up after so long
+# One that says nothing any more is replaced after so long. The group gives its partitions away sooner; but until its
+# transaction is ended, readers of what is committed see nothing new.
+_SILENCE_S = 20.0
 # A loop that does not come round for so long is stuck in a call that should have come back, and its worker is replaced.
 # The consumer itself has left the group by then (max.poll.interval.ms).
 _STILL_S = 300.0
@@ -94,6 +99,7 @@ class _Application:
         self._reload = reload
         self._serving = Serving(settings)
         self._scaler = Autoscaler(settings) if settings.ray.scales else None
+        self._fencing = ThreadPoolExecutor(thread_name_prefix="fence")
 
     def run(self, stop: Event) -> Summary:
         try:
@@ -131,7 +137,7 @@ class _Application:
             if seat.leaving:
                 self._seats.remove(seat)
                 self._left.append(seat)
-            elif time.monotonic() >= seat.free_at:
+            elif time.monotonic() >= seat.free_at and (seat.fenced is None or seat.fenced.done()):
                 self._hire(seat)
             return
         done, _ = ray.wait([seat.running], timeout=0)
@@ -176,7 +182,12 @@ class _Application:
         for seat in self._seats:
             if seat.worker is None:
                 continue
-            if time.monotonic() > seat.heard + _SILENCE_S:
+            unheard_s = time.monotonic() - seat.heard
+            if seat.in_use is None and unheard_s > _START_S:
+                seat.failures = 0  # it waits for room, of which a lost node has taken some: nobody's failure
+                told = f"not started within {_START_S:.0f} s: it needs 1 CPU, {_free_cpus():g} are free"
+                self._on_failure(seat, TimeoutError(told))
+            elif seat.in_use is not None and unheard_s > _SILENCE_S:
                 self._on_failure(seat, TimeoutError(f"silent for {_SILENCE_S:.0f} s"))
             elif seat.still_s > _STILL_S:
                 self._on_failure(seat, TimeoutError(f"its loop has not come round for {_STILL_S:.0f} s"))
@@ -205,6 +216,7 @@ class _Application:
             "stream worker failed; restarting", worker=seat.name, error=str(cause).strip().splitlines()[-1]
         )
         seat.end_worker()
+        seat.fenced = self._fencing.submit(fence, self._settings, seat.name)
         seat.restarts += 1
         seat.free_at = time.monotonic() + min(30.0, 0.5 * 2**seat.failures)
 
@@ -290,6 +302,7 @@ class _Application:
             if seat.worker is not None:
                 ray.kill(seat.worker)
         self._serving.end()
+        self._fencing.shutdown(wait=False, cancel_futures=True)
         if self._scaler is not None:
             self._scaler.stop()
 
@@ -317,3 +330,10 @@ class _Application:
             self._serving.status.restarts,
             tuple((served.bundle, served.shadow) for served in self._serving.lineup),
         )
+
+
+def _free_cpus() -> float:
+    """CPUs that no actor in the cluster has taken."""
+    import ray
+
+    return float(ray.available_resources().get("CPU", 0.0))

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import structlog
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from space2vec.schemas.errors import KafkaError
+from space2vec.schemas.settings import Settings
 from space2vec.stream.deadline import Deadline
+from space2vec.stream.kafka_config import producer_properties
 from space2vec.stream.output_topics import OutputTopics
 from space2vec.stream.protocols import (
     DeliveryAborted,
@@ -20,7 +23,10 @@ from space2vec.stream.protocols import (
     Partition,
 )
 
+log = structlog.get_logger()
+
 _PATIENCE_S = 60.0  # for one call to the cluster, retries included
+_FENCE_S = 10.0
 _TOO_LARGE = (Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE)
 _NO_TRANSACTIONS = (
     Code._UNSUPPORTED_FEATURE,  # noqa: SLF001
@@ -226,3 +232,27 @@ class ExactlyOnceSink:
                     continue
                 raise _translated(error, doing) from error
             return
+
+
+def fence(settings: Settings, name: str) -> None:
+    """End the transaction of a stream worker that is lost, and with it the worker's right to write.
+
+    Its replacement would do so too, once it runs. Until then, or until the broker gives up on the transaction after a
+    minute, readers of what is committed see nothing that was written after it began, and whoever has taken over its
+    partitions may have to wait for their offsets. Where it cannot be done, that is logged.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the run.
+    name : str
+        The worker's.
+    """
+    if settings.stream.dry_run or settings.stream.delivery == "at-least-once":
+        return
+    try:
+        producer = Producer(producer_properties(settings.sink, settings.source, name))
+        producer.init_transactions(_FENCE_S)
+    except KafkaException as error:
+        if error.args[0].code() not in _NO_TRANSACTIONS:
+            log.warning("transaction of a lost worker not ended", worker=name, detail=error.args[0].str())

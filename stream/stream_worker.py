@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
+import structlog
+
 from space2vec.schemas.settings import Settings
 from space2vec.stream.assembly import kafka_pipeline
 from space2vec.stream.counts import Counts
@@ -19,6 +21,12 @@ from space2vec.stream.models import Model
 from space2vec.stream.pipeline import Pipeline
 from space2vec.stream.protocols import Partition
 from space2vec.stream.ray_scorer import RayScorer
+
+log = structlog.get_logger()
+
+# Without being asked how it is. The application asks twice a second: if it cannot, it puts another in this one's place,
+# which the group has no partitions for as long as this one holds them.
+_UNASKED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +50,24 @@ class WorkerStatus:
     still_s: float = 0.0
 
 
+class _Tether(Event):
+    """Set by the application, or because nothing has been heard of it for too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = time.monotonic()
+
+    @property
+    def torn(self) -> bool:
+        """Whether nothing has been heard for too long."""
+        return time.monotonic() > self.heard + _UNASKED_S
+
+    def is_set(self) -> bool:
+        return super().is_set() or self.torn
+
+
 class StreamWorker:
-    """Runs a pipeline until told to stop.
+    """Runs a pipeline until told to stop, or cut off from the application that started it.
 
     Parameters
     ----------
@@ -68,15 +92,17 @@ class StreamWorker:
         self._settings = settings
         self._name = name
         self._lineup = lineup
-        self._stop = Event()
+        self._stop = _Tether()
         self._pipeline: Pipeline | None = None
         self._began = time.monotonic()
 
     def run(self) -> WorkerStatus:
-        """Work until :meth:`stop`; the final status."""
+        """Work until :meth:`stop`, or until nobody has asked for the status for too long; the final status."""
         self._pipeline = kafka_pipeline(self._settings, _models(self._lineup), self._name)
         self.serve(self._lineup)  # another one may have come meanwhile
         self._pipeline.run(self._stop)
+        if self._stop.torn:
+            log.warning("cut off from the application; left the group", worker=self._name)
         return self.status()
 
     def serve(self, lineup: Sequence[Served]) -> None:
@@ -91,6 +117,7 @@ class StreamWorker:
 
     def status(self) -> WorkerStatus:
         """How far it is."""
+        self._stop.heard = time.monotonic()
         roles = tuple(served.role for served in self._lineup)
         if self._pipeline is None:
             return WorkerStatus(os.getpid(), models=roles, still_s=time.monotonic() - self._began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ class Seat:
     failures: int = 0
     restarts: int = 0
     free_at: float = 0.0
+    fenced: Future[None] | None = None  # whoever held it last
     heard: float = 0.0
     still_s: float = 0.0
     models: tuple[tuple[str, bool, int], ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
 
@@ -10,7 +11,7 @@ from space2vec.schemas.errors import KafkaError
 from space2vec.schemas.settings import Settings
 from space2vec.stream import assembly, kafka_sink
 from space2vec.stream.assembly import sink_of
-from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, NoTransactions
+from space2vec.stream.kafka_sink import AtLeastOnceSink, ExactlyOnceSink, NoTransactions, fence
 
 
 class Cluster:
@@ -49,3 +50,21 @@ def test_at_least_once_only_where_the_cluster_says_that_it_has_no_transactions(m
 def test_a_cluster_that_is_only_away_does_not_change_the_promise(monkeypatch, code) -> None:
     with pytest.raises(KafkaError):
         sink(monkeypatch, code, "auto")
+
+
+@pytest.mark.parametrize(
+    ("code", "delivery", "told"),
+    [
+        (None, "auto", False),
+        (kafka_sink._NO_TRANSACTIONS[0], "auto", False),
+        (Code._TIMED_OUT, "exactly-once", True),
+        (Code._TIMED_OUT, "at-least-once", False),
+    ],
+)
+def test_a_transaction_that_cannot_be_ended_is_logged_and_ends_nothing_else(
+    monkeypatch, code, delivery, told
+) -> None:
+    monkeypatch.setattr(kafka_sink, "Producer", Cluster(code))
+    with structlog.testing.capture_logs() as logged:
+        fence(Settings(stream={"delivery": delivery}), "worker.0")  # type: ignore[arg-type]
+    assert bool(logged) is told

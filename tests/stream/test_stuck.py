@@ -10,29 +10,51 @@ from types import SimpleNamespace
 
 import pytest
 
-from space2vec.schemas.settings import StreamSettings
-from space2vec.stream.app import _SILENCE_S, _STILL_S, _Application
+from space2vec.schemas.settings import Settings, StreamSettings
+from space2vec.stream.app import _MOST_FAILURES, _SILENCE_S, _START_S, _STILL_S, _Application
 from space2vec.stream.ledger import Ledger
 from space2vec.stream.memory import MemorySink, MemorySource
 from space2vec.stream.pipeline import Pipeline
-from space2vec.stream.stream_worker import WorkerStatus
+from space2vec.stream.stream_worker import StreamWorker, WorkerStatus
 from space2vec.stream.worker_seat import Seat
 
 
 def test_those_who_are_silent_or_stand_still_are_replaced_and_no_other() -> None:
     now = time.monotonic()
-    well = Seat("well", worker=object(), heard=now, still_s=_STILL_S - 60)
-    silent = Seat("silent", worker=object(), heard=now - _SILENCE_S - 1)
+    told = frozenset[str]()
+    well = Seat("well", worker=object(), heard=now, still_s=_STILL_S - 60, in_use=told)
+    silent = Seat("silent", worker=object(), heard=now - _SILENCE_S - 1, in_use=told)
+    starts = Seat("starts", worker=object(), heard=now - _SILENCE_S - 1)
     stands = Seat("stands", worker=object(), heard=now, still_s=_STILL_S + 1)
     empty = Seat("empty")
     replaced: dict[str, str] = {}
     application = SimpleNamespace(
-        _seats=[well, silent, stands, empty],
+        _seats=[well, silent, starts, stands, empty],
         _on_failure=lambda seat, error: replaced.update({seat.name: str(error)}),
     )
     _Application._look_for_the_stuck(application)  # type: ignore[arg-type]
     assert set(replaced) == {"silent", "stands"}
+    assert "silent" in replaced["silent"]
     assert "loop has not come round" in replaced["stands"]
+
+
+def test_one_for_whom_there_is_no_room_is_waited_for_without_end(seats) -> None:
+    """Those who are well go on meanwhile: to end the application for it would take them down too."""
+    fencing = SimpleNamespace(submit=lambda *_: None)
+    application = SimpleNamespace(_seats=seats, _settings=None, _fencing=fencing)
+    application._on_failure = lambda seat, error: _Application._on_failure(application, seat, error)
+    waits, *others = seats
+    for _ in range(2 * _MOST_FAILURES):
+        for seat in others:
+            seat.heard = time.monotonic()
+        waits.heard = time.monotonic() - _START_S - 1
+        pending = waits.worker
+        _Application._look_for_the_stuck(application)  # type: ignore[arg-type]
+        assert waits.worker is None
+        waits.worker = pending  # hired again, which is not what is tried here
+    assert waits.restarts == 2 * _MOST_FAILURES
+    assert waits.free_at < time.monotonic() + 2
+    assert not any(seat.restarts for seat in others)
 
 
 class Worker:
@@ -110,3 +132,21 @@ def test_a_loop_in_a_call_that_does_not_come_back_is_seen_from_another_thread() 
     assert pipeline.still_s < stood
     stop.set()
     loop.join(30)
+
+
+def test_a_worker_that_nobody_asks_how_it_is_leaves_the_group(monkeypatch) -> None:
+    """Cut off from the application but not from Kafka it would keep its partitions, and another have its place."""
+    monkeypatch.setattr("space2vec.stream.stream_worker._UNASKED_S", 1.0)
+    monkeypatch.setattr("space2vec.stream.stream_worker.configure_logs", lambda level: None)
+    source = MemorySource({})
+    pipeline = Pipeline(source, None, (), None, MemorySink(source), Ledger("ledger", "w"), StreamSettings())  # type: ignore[arg-type]
+    monkeypatch.setattr("space2vec.stream.stream_worker.kafka_pipeline", lambda *_: pipeline)
+    worker = StreamWorker(Settings.model_validate({"source": {"brokers": "none", "topics": ["t"]}}), "w", ())
+    loop = Thread(target=worker.run)
+    loop.start()
+    for _ in range(30):
+        time.sleep(0.1)
+        worker.status()
+    assert loop.is_alive()
+    loop.join(30)
+    assert not loop.is_alive()
