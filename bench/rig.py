@@ -41,14 +41,21 @@ class Night:
         Of source and output topics.
     compression : str
         Of the source topic's messages, as its producer sends them.
+    host : str
+        Address of the broker.
     """
 
     def __init__(
-        self, settings: dict[str, dict[str, Any]], partitions: int = 4, compression: str = "none"
+        self,
+        settings: dict[str, dict[str, Any]],
+        partitions: int = 4,
+        compression: str = "none",
+        host: str = "127.0.0.1",
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="space2vec-bench-")
         folder = Path(self._folder.name)
-        self.broker = ApacheCluster(1, folder / "kafka", {"log.message.timestamp.type": "LogAppendTime"})
+        stamped = {"log.message.timestamp.type": "LogAppendTime"}
+        self.broker = ApacheCluster(1, folder / "kafka", stamped, host=host)
         self.broker.launch()
         self.partitions = partitions
         self.sent_at: dict[int, list[float]] = {number: [] for number in range(partitions)}

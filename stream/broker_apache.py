@@ -84,7 +84,7 @@ def server_properties(
 
 
 class ApacheCluster(Broker):
-    """Apache Kafka on 127.0.0.1, its brokers each a controller too; node ids are 1, 2, 3.
+    """Apache Kafka on this machine, its brokers each a controller too; node ids are 1, 2, 3.
 
     Parameters
     ----------
@@ -101,6 +101,8 @@ class ApacheCluster(Broker):
     listener : str, optional
         One more listener of a single broker, ``NAME://host:port``, set up by ``properties``: to try
         authentication with.
+    host : str
+        Address that clients reach it at: another one than this machine's own lets in whoever can reach that.
     """
 
     kind = "apache"
@@ -113,13 +115,14 @@ class ApacheCluster(Broker):
         port: int | None = None,
         jars: Path | None = None,
         listener: str = "",
+        host: str = "127.0.0.1",
     ) -> None:
         chosen = free_ports(2 * brokers)
         nodes = range(1, brokers + 1)
         self._controllers = {node: f"127.0.0.1:{chosen.pop()}" for node in nodes}
-        self.addresses = {node: f"127.0.0.1:{chosen.pop()}" for node in nodes}
+        self.addresses = {node: f"{host}:{chosen.pop()}" for node in nodes}
         if port is not None:
-            self.addresses[1] = f"127.0.0.1:{port}"
+            self.addresses[1] = f"{host}:{port}"
         self.bootstrap = ",".join(self.addresses.values())
         self._directory = directory
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
