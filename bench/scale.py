@@ -29,7 +29,7 @@ from rig import Answers, Night, service, wait_until
 from sent_packets import made_packets, repeated
 
 from space2vec.schemas.settings import RaySettings
-from space2vec.stream.ray_runtime import ray_runtime
+from space2vec.workers.ray_runtime import ray_runtime
 
 MOST_WORKERS = 8
 AXES = ("workers", "backlog", "batch", "packets")

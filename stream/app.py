@@ -19,13 +19,13 @@ from space2vec.stream.kafka_sink import fence
 from space2vec.stream.logs import log_level
 from space2vec.stream.measures import Measures
 from space2vec.stream.protocols import Partition
-from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.scaling import Autoscaler
 from space2vec.stream.seated_source import make_seats
 from space2vec.stream.serving import Serving
 from space2vec.stream.source_topics import source_partitions
 from space2vec.stream.summary import Summary
 from space2vec.stream.worker_seat import Seat
+from space2vec.workers.ray_runtime import ray_runtime
 
 log = structlog.get_logger()
 

@@ -220,7 +220,7 @@ def _delivery(settings: Settings) -> Finding:
 
 
 def _ray(settings: Settings) -> Finding:
-    from space2vec.stream.ray_runtime import ray_runtime
+    from space2vec.workers.ray_runtime import ray_runtime
 
     with ray_runtime(settings.ray):
         import ray

@@ -19,12 +19,12 @@ from space2vec.schemas.errors import Space2vecError
 from space2vec.stream.local_scorer import LocalScorer
 from space2vec.stream.logs import configure_logs, log_level
 from space2vec.stream.protocols import Scorer
-from space2vec.stream.ray_runtime import ray_runtime
 from space2vec.stream.replay import Progress, Replay, replay_archive
 from space2vec.stream.replay_archives import Archive
 from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import Bundle, load_bundle
 from space2vec.workers.niceness import give_way
+from space2vec.workers.ray_runtime import ray_runtime
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import count as count_up
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from space2vec.training.causes import CAUSES
 from space2vec.training.events import KINDS
 from space2vec.training.packet_schemas import lsst_writer_schema
 from space2vec.training.packets import lsst_packet, ztf_packet
-from space2vec.training.simulate import Candidates, simulate_field
+from space2vec.training.simulate import Candidates, simulate_fields
 from space2vec.training.surveys import geometry_of
 
 LSST_SCHEMA_ID: Final = 1100
@@ -67,7 +67,7 @@ class SimulatedAlert:
         return json.dumps(known)
 
 
-def simulated_alerts(survey: str, count: int, seed: int) -> Iterator[SimulatedAlert]:
+def simulated_alerts(survey: str, count: int, seed: int, processes: int = 1) -> Iterator[SimulatedAlert]:
     """Simulate alerts of one survey, field by field, so that any number fits in memory.
 
     Parameters
@@ -78,21 +78,28 @@ def simulated_alerts(survey: str, count: int, seed: int) -> Iterator[SimulatedAl
         How many.
     seed : int
         The same seed gives the same packets, byte for byte.
+    processes : int
+        That simulate the fields, as for `space2vec.training.simulate.generate`; packets are packed in this one.
     """
     surveys = SURVEYS if survey == "both" else (survey,)
     left = {name: (count + i) // len(surveys) for i, name in enumerate(surveys)}
     made = dict.fromkeys(surveys, 0)
-    for number in count_up():
-        for name in surveys:
-            if left[name] == 0:
-                continue
-            field_ = simulate_field(name, seed, number, geometry_of(name).stamp)
-            for row in range(min(len(field_), left[name])):
-                yield _alert(field_, row, _FIRST_ID[name] + seed % 100_000 * _IDS_PER_SEED + made[name])
-                made[name] += 1
-                left[name] -= 1
-        if not any(left.values()):
-            return
+    with ExitStack() as stack:
+        fields = {
+            name: stack.enter_context(
+                closing(simulate_fields(name, seed, geometry_of(name).stamp, processes))
+            )
+            for name in surveys
+        }
+        while any(left.values()):
+            for name in surveys:
+                if left[name] == 0:
+                    continue
+                field_ = next(fields[name])
+                for row in range(min(len(field_), left[name])):
+                    yield _alert(field_, row, _FIRST_ID[name] + seed % 100_000 * _IDS_PER_SEED + made[name])
+                    made[name] += 1
+                    left[name] -= 1
 
 
 def writer_schema_files() -> dict[str, str]:

@@ -21,7 +21,7 @@ from space2vec.training.labelled import read_labelled
 from space2vec.training.metrics import OPERATING_FPR
 from space2vec.training.on_real import on_lsst, on_ztf
 from space2vec.training.on_simulated import Found, Judged, against, judge, on_simulated
-from space2vec.training.simulate import Candidates, generate
+from space2vec.training.simulate import Candidates, generate, simulators
 from space2vec.workers.backends import open_backend
 from space2vec.workers.bundle import load_bundle
 
@@ -38,6 +38,7 @@ def evaluate(
     baselines: int = 0,
     seeds: int = 3,
     processes: int = 2,
+    ray_address: str | None = None,
     kept: Path | None = None,
 ) -> Found:
     """Evaluate a bundle.
@@ -58,24 +59,27 @@ def evaluate(
         How often each of them learns.
     processes : int
         Processes that simulate.
+    ray_address : str, optional
+        Ray cluster that simulates instead.
     kept : Path or None
         Folder where simulated candidates and the baselines' results stay for the next bundle.
     """
     bundle = load_bundle(name)
     backend, manifest = open_backend(bundle, "cpu"), bundle.manifest
     simulated: Found = {}
-    for survey in STAMP_SIZES:
-        console.print(f"judging {count} simulated {survey} candidates")
-        file = kept / f"judged-{survey}-{count}.npz" if kept else None
-        judged = judge(backend, manifest, survey, count, processes=processes, file=file)
-        found = on_simulated(judged, manifest)
-        if baselines:
-            console.print(f"teaching the baselines {baselines} {survey} candidates")
-            file = kept / f"baselines-{survey}-{count}-{baselines}-{seeds}.json" if kept else None
-            found["baselines"] = kept_numbers(
-                file, partial(_baselines, judged, survey, baselines, seeds, processes, kept)
-            )
-        simulated[survey] = found
+    with simulators(processes, ray_address) as at_once:
+        for survey in STAMP_SIZES:
+            console.print(f"judging {count} simulated {survey} candidates")
+            file = kept / f"judged-{survey}-{count}.npz" if kept else None
+            judged = judge(backend, manifest, survey, count, processes=at_once, file=file)
+            found = on_simulated(judged, manifest)
+            if baselines:
+                console.print(f"teaching the baselines {baselines} {survey} candidates")
+                file = kept / f"baselines-{survey}-{count}-{baselines}-{seeds}.json" if kept else None
+                found["baselines"] = kept_numbers(
+                    file, partial(_baselines, judged, survey, baselines, seeds, at_once, kept)
+                )
+            simulated[survey] = found
     real: Found = {}
     for survey, judgement in (("ztf", on_ztf), ("lsst", on_lsst)):
         if stamps is not None and (stamps / f"{survey}.npz").is_file():
@@ -131,6 +135,7 @@ def main(
     baselines: int = 50_000,
     seeds: int = 3,
     processes: int = 2,
+    ray_address: str | None = None,
     kept: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -152,7 +157,9 @@ def main(
     seeds
         How often each baseline learns.
     processes
-        Processes that simulate.
+        Processes that simulate: 1 is this one, more are on a Ray started here.
+    ray_address
+        Ray cluster to join, which simulates on all its CPUs instead; none: --processes here.
     kept
         Folder where the simulated candidates and the baselines' results stay, so that other bundles are
         judged by the same in less time. Empty it when the simulator or the features have changed.
@@ -167,6 +174,7 @@ def main(
         baselines=baselines if report else 0,
         seeds=seeds,
         processes=processes,
+        ray_address=ray_address,
         kept=kept,
     )
     if report is not None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from itertools import count as count_up
-from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
 
+from space2vec.schemas.settings import RaySettings
 from space2vec.training.detect import Detection, cut, detect
 from space2vec.training.field import BORDER, SIZE, Field, observe
 from space2vec.training.surveys import Geometry, geometry_of
+from space2vec.workers.ray_runtime import ray_runtime
+
+_AHEAD = 2  # fields in flight per process; each is 0.1 s of work, its result 1 to 4 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,8 @@ def generate(
     size : int, optional
         Side of the stamps in pixels; the survey's own by default.
     processes : int
-        More than one: fields are shared out among that many processes.
+        More than one: that many fields at a time are simulated as tasks of Ray, of the one that `simulators` or
+        the caller has joined, or else of one started here for this call.
     progress : callable, optional
         Told the number of candidates so far after each field.
 
@@ -127,13 +134,14 @@ def generate(
     side = size or geometry_of(survey).stamp
     parts: list[Candidates] = []
     gathered = 0
-    for part in _fields(survey, seed, side, processes):
-        parts.append(part)
-        gathered += len(part)
-        if progress is not None:
-            progress(min(gathered, count))
-        if gathered >= count:
-            break
+    with closing(simulate_fields(survey, seed, side, processes)) as simulated:
+        for part in simulated:
+            parts.append(part)
+            gathered += len(part)
+            if progress is not None:
+                progress(min(gathered, count))
+            if gathered >= count:
+                break
     return concatenate(parts).take(slice(count))
 
 
@@ -144,19 +152,65 @@ def concatenate(parts: list[Candidates]) -> Candidates:
     return Candidates(**joined, survey=parts[0].survey)
 
 
-def _fields(survey: str, seed: int, size: int, processes: int) -> Iterator[Candidates]:
+@contextmanager
+def simulators(processes: int, ray_address: str | None = None) -> Iterator[int]:
+    """Have for the length of the block what simulates, so that Ray starts once for many calls of `generate`.
+
+    Parameters
+    ----------
+    processes : int
+        How many on this machine; one is this process itself, more are a Ray of so many CPUs.
+    ray_address : str, optional
+        The Ray cluster that simulates instead, on every CPU it has.
+
+    Yields
+    ------
+    int
+        ``processes`` for `generate`.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster cannot be joined.
+    """
+    if processes == 1 and ray_address is None:
+        yield 1
+        return
+    runtime = ray_runtime(RaySettings(address=ray_address), cpus=processes)
+    with redirect_stdout(sys.stderr), runtime:  # Ray prints
+        import ray
+
+        # Two at least: one would be this process.
+        yield processes if ray_address is None else max(2, int(ray.cluster_resources().get("CPU", 0)))
+
+
+def simulate_fields(
+    survey: str, seed: int, size: int, processes: int = 1
+) -> Generator[Candidates, None, None]:
+    """Simulate field after field, without end, in order; arguments as for `generate`.
+
+    Close it to cancel what is in flight.
+    """
+    numbers = count_up()
     if processes == 1:
-        for number in count_up():
+        for number in numbers:
             yield simulate_field(survey, seed, number, size)
-    ahead = 4 * processes
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(simulate_field, survey, seed, number, size) for number in range(ahead)]
+    with ray_runtime(RaySettings(), cpus=processes):
+        import ray
+
+        task = ray.remote(num_cpus=1)(simulate_field)
+        waiting = deque(task.remote(survey, seed, next(numbers), size) for _ in range(_AHEAD * processes))
         try:
-            for number in count_up(ahead):
-                yield waiting.pop(0).result()
-                waiting.append(pool.submit(simulate_field, survey, seed, number, size))
+            while True:
+                # A copy: Ray's arrays are read-only, and keep their place in its store while anyone has them.
+                field = deepcopy(ray.get(waiting[0]))
+                waiting.popleft()
+                waiting.append(task.remote(survey, seed, next(numbers), size))
+                yield field
         finally:
-            pool.shutdown(cancel_futures=True)
+            if ray.is_initialized():  # once Ray has ended, to cancel would start one
+                for reference in waiting:
+                    ray.cancel(reference)
 
 
 def simulate_field(survey: str, seed: int, number: int, size: int) -> Candidates:

@@ -31,7 +31,7 @@ from space2vec.training.labelled import read_labelled
 from space2vec.training.member import ARCHITECTURE, OUTPUTS, REAL_SURVEYS, SPEC, Member, fit_member
 from space2vec.training.metrics import OPERATING_FPR, Performance, performance
 from space2vec.training.recipe import Recipe
-from space2vec.training.simulate import generate
+from space2vec.training.simulate import generate, simulators
 from space2vec.training.tiers import label
 from space2vec.training.watch import reference
 from space2vec.workers.export import write_bundle
@@ -92,6 +92,7 @@ def train(
     *,
     version: str,
     processes: int,
+    ray_address: str | None = None,
     console: Console,
     stamps: Path | None = None,
     kept: Path | None = None,
@@ -103,17 +104,18 @@ def train(
     began, cpu = time.monotonic(), time.process_time()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        sets = simulate_examples(
-            recipe.count, recipe.seed, progress, accidents=True, processes=processes, kept=kept
-        )
-        held_out = simulate_examples(
-            recipe.held_out,
-            recipe.seed + TEST_SEED,
-            progress,
-            accidents=False,
-            processes=processes,
-            kept=kept,
-        )
+        with simulators(processes, ray_address) as at_once:
+            sets = simulate_examples(
+                recipe.count, recipe.seed, progress, accidents=True, processes=at_once, kept=kept
+            )
+            held_out = simulate_examples(
+                recipe.held_out,
+                recipe.seed + TEST_SEED,
+                progress,
+                accidents=False,
+                processes=at_once,
+                kept=kept,
+            )
         examples = join(list(sets.values()))
         seeds = range(recipe.seed, recipe.seed + recipe.members)
         members = [
@@ -232,6 +234,7 @@ def main(
     recipe: Annotated[Recipe, cyclopts.Parameter(name="*")] = SHIPPED,
     kept: Path | None = None,
     processes: int = 2,
+    ray_address: str | None = None,
     threads: int = 2,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
@@ -252,7 +255,9 @@ def main(
         Folder where a run leaves its simulated candidates, and the network before it saw real alerts; a later
         one of the same settings takes them from there. Empty it when the simulator has changed.
     processes
-        Processes that simulate.
+        Processes that simulate: 1 is this one, more are on a Ray started here until all is simulated.
+    ray_address
+        Ray cluster to join, which simulates on all its CPUs instead; none: --processes here.
     threads
         Threads that train.
     device
@@ -269,6 +274,7 @@ def main(
         out,
         version=version,
         processes=processes,
+        ray_address=ray_address,
         console=console,
         stamps=stamps,
         kept=kept,

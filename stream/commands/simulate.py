@@ -45,6 +45,8 @@ def simulate(
     count: PositiveInt = 100,
     rate: PositiveFloat | None = None,
     seed: NonNegativeInt = 1,
+    processes: PositiveInt = 1,
+    ray_address: str | None = None,
     write_schemas: Path | None = None,
     kafka: KafkaFlags | None = None,
     config: Config = None,
@@ -65,6 +67,10 @@ def simulate(
         Alerts per second at most; as fast as they come by default.
     seed
         The same seed gives the same alerts.
+    processes
+        Processes that simulate: 1 is this one, more are on a Ray started here.
+    ray_address
+        Ray cluster to join, which simulates on all its CPUs instead; none: --processes here.
     write_schemas
         Folder for the writer schema of the LSST packets.
     config
@@ -72,6 +78,7 @@ def simulate(
     """
     from space2vec.stream.publish import paced
     from space2vec.stream.simulated import simulated_alerts
+    from space2vec.training.simulate import simulators
 
     if (to is None) == (out is None):
         raise ConfigError("give either --to TOPIC or --out FOLDER")
@@ -79,9 +86,9 @@ def simulate(
         write_schemas = out / "schemas"
     if survey != "ztf" and write_schemas is not None:
         _write_schemas(write_schemas)
-    alerts = paced(simulated_alerts(survey, count, seed), rate)
     began = time.monotonic()
-    with _progress(count) as advance:
+    with simulators(processes, ray_address) as at_once, _progress(count) as advance:
+        alerts = paced(simulated_alerts(survey, count, seed, at_once), rate)
         if out is not None:
             (_write_archive if _is_archive(out) else _write_folder)(out, _told(alerts, advance))
         else:

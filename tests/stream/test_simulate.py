@@ -25,6 +25,14 @@ def test_the_same_seed_gives_the_same_packets_and_another_others() -> None:
     assert not set(first) & set(other)
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_processes_do_not_change_the_packets() -> None:
+    alone, shared = (
+        [alert.packet for alert in simulated_alerts("both", 90, 4, processes)] for processes in (1, 2)
+    )
+    assert alone == shared
+
+
 def test_half_of_each_survey_each_alert_named_once() -> None:
     alerts = list(simulated_alerts("both", 7, seed=1))
     assert sorted(alert.survey for alert in alerts) == ["lsst"] * 4 + ["ztf"] * 3

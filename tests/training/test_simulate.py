@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from space2vec.training import simulate
 from space2vec.training.causes import CAUSES, DETECTOR, Cause
 from space2vec.training.detect import THRESHOLD, cut, detect
 from space2vec.training.events import KINDS
@@ -125,10 +129,21 @@ def test_seeds_repeat_bit_for_bit() -> None:
     assert len(other) != len(once) or not np.array_equal(other.snr, once.snr)
 
 
-def test_processes_do_not_change_the_bits() -> None:
-    alone, shared = generate("des", 90, 4), generate("des", 90, 4, processes=2)
+@pytest.mark.usefixtures("ray_cluster")
+def test_processes_do_not_change_the_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(*arguments: Any) -> Candidates:
+        (tmp_path / str(os.getpid())).touch()
+        return simulate_field(*arguments)
+
+    alone = generate("des", 90, 4)
+    monkeypatch.setattr(simulate, "simulate_field", noted)
+    shared = generate("des", 90, 4, processes=2)
     assert np.array_equal(alone.stamps, shared.stamps, equal_nan=True)
     assert np.array_equal(alone.field, shared.field)
+    assert shared.stamps.flags.writeable
+    simulated_by = {file.name for file in tmp_path.iterdir()}
+    assert simulated_by
+    assert str(os.getpid()) not in simulated_by
 
 
 def test_a_defect_hides_an_event(field: Field) -> None:

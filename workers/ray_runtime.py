@@ -25,12 +25,13 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def ray_runtime(settings: RaySettings, models: int = 1) -> Iterator[None]:
+def ray_runtime(settings: RaySettings, models: int = 1, cpus: int | None = None) -> Iterator[None]:
     """Have Ray for the length of the block; a Ray that is already there is used and left running.
 
     A local Ray listens on this machine only and needs no token: ``RAY_AUTH_MODE`` is set before Ray
     is imported, since a local start would otherwise leave a token behind that a later cluster demands.
-    It has room for the classifiers of ``models`` bundles, and as many again: a swap starts the new ones first.
+    It has room for the classifiers of ``models`` bundles, and as many again: a swap starts the new ones first;
+    or ``cpus`` of them where the caller knows better.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def ray_runtime(settings: RaySettings, models: int = 1) -> Iterator[None]:
             actors = max(settings.workers, settings.max_workers) + 2 * models * classifiers
             ray.init(
                 address="local",  # not one that somebody else has started on this machine
-                num_cpus=max(os.cpu_count() or 1, actors),
+                num_cpus=cpus or max(os.cpu_count() or 1, actors),
                 object_store_memory=_STORE_BYTES,
                 include_dashboard=False,
                 configure_logging=False,
