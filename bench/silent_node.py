@@ -141,19 +141,22 @@ def cluster(cpus: int) -> Iterator[None]:
 
     import ray
 
+    def await_machines(count: int) -> None:
+        deadline = time.monotonic() + 60
+        while sum(node["Alive"] for node in ray.nodes()) < count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the cluster has not {count} machines after 60 s")
+            time.sleep(0.5)
+
     try:
         head = ("--head", f"--port={RAY_PORT}", f"--node-ip-address={HEAD}")
         start(None, *head, "--num-cpus=0", "--include-dashboard=false")
         time.sleep(8.0)
+        ray.init(address=f"{HEAD}:{RAY_PORT}", log_to_driver=False)
         for number, address in enumerate(MACHINES, 1):
             join = (f"--address={HEAD}:{RAY_PORT}", f"--node-ip-address={address}")
             start(number, *join, f"--num-cpus={cpus}")
-        ray.init(address=f"{HEAD}:{RAY_PORT}", log_to_driver=False)
-        deadline = time.monotonic() + 60
-        while sum(node["Alive"] for node in ray.nodes()) < 1 + len(MACHINES):
-            if time.monotonic() > deadline:
-                raise SystemExit("the cluster has not come together within 60 s")
-            time.sleep(0.5)
+            await_machines(1 + number)  # two that start at once on one machine get into each other's way
         yield
     finally:
         ray.shutdown()

@@ -99,7 +99,7 @@ class _Application:
         self._reload = reload
         self._serving = Serving(settings)
         self._scaler = Autoscaler(settings) if settings.ray.scales else None
-        self._fencing = ThreadPoolExecutor(thread_name_prefix="fence")
+        self._fencing = ThreadPoolExecutor(32, thread_name_prefix="fence")
 
     def run(self, stop: Event) -> Summary:
         try:
@@ -291,6 +291,7 @@ class _Application:
                 status = ray.get(seat.running, timeout=deadline.left)
             except Exception as error:  # noqa: BLE001 - dead or late: what it left is not committed
                 log.warning("stream worker did not drain", worker=seat.name, error=type(error).__name__)
+                self._fencing.submit(fence, self._settings, seat.name)
                 continue
             seat.note(status)
         return self._summary()
@@ -302,7 +303,7 @@ class _Application:
             if seat.worker is not None:
                 ray.kill(seat.worker)
         self._serving.end()
-        self._fencing.shutdown(wait=False, cancel_futures=True)
+        self._fencing.shutdown()
         if self._scaler is not None:
             self._scaler.stop()
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from packaging.requirements import Requirement
 
 from space2vec.schemas.errors import KafkaError, ModelError, Space2vecError
+from space2vec.schemas.exit_codes import FAILED, OK, exit_code
 from space2vec.schemas.settings import ClusterSettings, SchemaSettings, Settings
-from space2vec.stream.exit_codes import FAILED, OK, exit_code
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import ClusterMetadata

@@ -16,7 +16,7 @@ from typing import Annotated, Final, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from space2vec.schemas.errors import KafkaError, ModelError, SchemaUnavailable, Space2vecError
-from space2vec.stream.exit_codes import INTERRUPTED, OK, USAGE, exit_code
+from space2vec.schemas.exit_codes import INTERRUPTED, OK, USAGE, exit_code
 
 VERBS: Final = {
     "run": "Join a consumer group and classify its alerts until told to stop.",

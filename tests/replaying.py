@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from space2vec.schemas.exit_codes import OK
 from space2vec.schemas.settings import Settings
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import OK
 from space2vec.stream.memory import MemoryScorer
 from space2vec.stream.replay import Progress, Replay, replay_archive
 from space2vec.stream.replay_archives import Archive, find_archives

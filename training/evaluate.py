@@ -10,11 +10,11 @@ from functools import partial
 from json import dump
 from pathlib import Path
 
-import cyclopts
 from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
+from space2vec.training.command import run
 from space2vec.training.dataset import STAMP_SIZES
 from space2vec.training.kept import kept_numbers, kept_table
 from space2vec.training.labelled import read_labelled
@@ -190,4 +190,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    run(main)

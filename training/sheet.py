@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from space2vec.training.causes import CAUSES
+from space2vec.training.command import run
 from space2vec.training.events import KINDS
 from space2vec.training.simulate import Candidates, generate
 
@@ -84,4 +85,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    run(main)

@@ -24,6 +24,7 @@ from torch import nn
 
 from space2vec.training.calibrate import calibrate
 from space2vec.training.card import Report
+from space2vec.training.command import run
 from space2vec.training.dataset import STAMP_SIZES, Examples, befall, join, prepare
 from space2vec.training.fit import score
 from space2vec.training.kept import kept_table
@@ -288,4 +289,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    run(main)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +15,8 @@ from space2vec.schemas.errors import ConfigError
 from space2vec.schemas.settings import RaySettings
 
 _STORE_BYTES = 512 << 20  # batches of stamps in flight are a few MB each
+_PATIENCE_S = 15.0  # with a cluster that may be coming up beside us
+_HOST_PORT = re.compile(r"(?:ray://)?\[?([^/\[\]]+)\]?:([0-9]{1,5})")
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -63,8 +68,9 @@ def ray_runtime(settings: RaySettings, models: int = 1, cpus: int | None = None)
                 configure_logging=False,
             )
         else:
+            _await_answer(settings.address)
             ray.init(address=settings.address, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"cannot have Ray at {settings.address or 'this machine'}: {error}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one in its place that ends the process
@@ -72,3 +78,26 @@ def ray_runtime(settings: RaySettings, models: int = 1, cpus: int | None = None)
         yield
     finally:
         ray.shutdown()
+
+
+def _await_answer(address: str) -> None:
+    """Wait until something listens at a cluster's address: Ray itself would wait for that without end.
+
+    Raises
+    ------
+    OSError
+        If nothing does in time.
+    """
+    found = _HOST_PORT.fullmatch(address)
+    if found is None:  # "auto", say
+        return
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((found[1], int(found[2])), timeout=_PATIENCE_S).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return

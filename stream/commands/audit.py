@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
+from space2vec.schemas.exit_codes import FAILED, OK
 from space2vec.stream.commands.flags import Config, Json
-from space2vec.stream.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
     from space2vec.stream.audit import Account

@@ -17,10 +17,10 @@ from cyclopts import App
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.exit_codes import FAILED, OK
 from space2vec.stream.commands.dashboard import serving
 from space2vec.stream.commands.flags import Json, Switch
 from space2vec.stream.commands.signals import wait_for_the_end
-from space2vec.stream.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings

@@ -11,8 +11,8 @@ from cyclopts import App
 from cyclopts.types import NonNegativeInt
 
 from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.exit_codes import FAILED, OK
 from space2vec.stream.commands.flags import Config, Json, PacketFlags
-from space2vec.stream.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
     from space2vec.stream.inspection import Inspection

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import App, Parameter
 
 from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.exit_codes import MODEL, OK
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, PacketFlags, milliseconds
-from space2vec.stream.exit_codes import MODEL, OK
 
 if TYPE_CHECKING:
     from space2vec.schemas.alert import Alert

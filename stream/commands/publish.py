@@ -11,9 +11,9 @@ from cyclopts import App, Parameter
 from cyclopts.types import PositiveFloat
 
 from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.exit_codes import FAILED, OK, UNFINISHED
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, PacketFlags
 from space2vec.stream.commands.signals import draining_on_signals
-from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED
 
 EXAMPLES: Final = """\
 Damaged packets go out too: they are what a consumer must live with.

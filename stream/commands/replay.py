@@ -14,6 +14,7 @@ from cyclopts.types import PositiveFloat, PositiveInt
 from cyclopts.validators import Number
 
 from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.exit_codes import FAILED, OK, UNFINISHED
 from space2vec.stream.commands.flags import (
     Config,
     Json,
@@ -24,7 +25,6 @@ from space2vec.stream.commands.flags import (
     milliseconds,
 )
 from space2vec.stream.commands.signals import draining_on_signals
-from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED
 
 EXAMPLES: Final = """\
 Examples:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
+from space2vec.schemas.exit_codes import OK, UNFINISHED
 from space2vec.stream.commands.flags import Config, Json, KafkaFlags, ModelFlags, PacketFlags, Switch
 from space2vec.stream.commands.signals import draining_on_signals, reloading_on_hangup
-from space2vec.stream.exit_codes import OK, UNFINISHED
 
 if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings

@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from space2vec.schemas.errors import ConfigError
-from space2vec.stream.exit_codes import INTERRUPTED
+from space2vec.schemas.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from space2vec.schemas.settings import Settings

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from space2vec.schemas.errors import ConfigError, KafkaError, ModelError, SchemaUnavailable
+from space2vec.schemas.exit_codes import FAILED, INTERRUPTED, KAFKA, MODEL, OK, USAGE
 from space2vec.stream.checks import Finding, State
 from space2vec.stream.cli import VERBS, run_command
-from space2vec.stream.exit_codes import FAILED, INTERRUPTED, KAFKA, MODEL, OK, USAGE
 
 Capture = pytest.CaptureFixture[str]
 

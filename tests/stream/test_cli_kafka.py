@@ -7,10 +7,10 @@ import pytest
 
 from space2vec.schemas.alert import Alert
 from space2vec.schemas.errors import KafkaError
+from space2vec.schemas.exit_codes import KAFKA, OK
 from space2vec.schemas.reader import PacketReader
 from space2vec.stream.checks import Finding, State
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import KAFKA, OK
 from space2vec.stream.publish import Publisher
 
 Capture = pytest.CaptureFixture[str]

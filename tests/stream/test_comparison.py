@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from space2vec.schemas.exit_codes import MODEL, OK, USAGE
 from space2vec.schemas.reader import PacketReader
 from space2vec.stream.cli import run_command
 from space2vec.stream.comparison import SHOWN, Comparison
-from space2vec.stream.exit_codes import MODEL, OK, USAGE
 from space2vec.workers.bundle import load_bundle
 
 Capture = pytest.CaptureFixture[str]

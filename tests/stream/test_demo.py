@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from space2vec.schemas.errors import PacketError
+from space2vec.schemas.exit_codes import OK, USAGE
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import SchemaSettings
 from space2vec.schemas.writers import writer_schemas
@@ -21,7 +22,6 @@ from space2vec.stream.cli import run_command
 from space2vec.stream.commands.demo import _page, balanced
 from space2vec.stream.demo import Result, demo_settings
 from space2vec.stream.demo_report import area
-from space2vec.stream.exit_codes import OK, USAGE
 from space2vec.stream.poison import poison
 from space2vec.stream.reconcile import Totals
 from space2vec.stream.simulated import simulated_alerts, writer_schema_files

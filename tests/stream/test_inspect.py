@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from space2vec.schemas.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.pictures import NO_PIXEL
 from space2vec.stream.simulated import writer_schema_files
 from space2vec.training.packets import lsst_packet, ztf_packet

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from space2vec.schemas.exit_codes import FAILED, OK, UNFINISHED, USAGE
 from space2vec.schemas.times import DAY_S
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import FAILED, OK, UNFINISHED, USAGE
 from space2vec.training.packets import ztf_packet
 from trial import tar_of
 

@@ -13,8 +13,8 @@ from threading import Thread
 
 import pytest
 
+from space2vec.schemas.exit_codes import OK, USAGE
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import OK, USAGE
 from trial import actor_pids, tar_of
 
 Capture = pytest.CaptureFixture[str]

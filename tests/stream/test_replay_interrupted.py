@@ -17,9 +17,9 @@ import pytest
 from replaying import archive_of, brightness, files_of, replayed
 
 from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.exit_codes import OK
 from space2vec.stream import replay_folder, replay_manifest
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import OK
 from space2vec.stream.replay_archives import Archive
 
 Capture = pytest.CaptureFixture[str]

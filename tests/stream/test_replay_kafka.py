@@ -19,10 +19,10 @@ import pytest
 
 from space2vec.schemas.classification import decode_classification
 from space2vec.schemas.errors import KafkaError
+from space2vec.schemas.exit_codes import FAILED, OK, USAGE
 from space2vec.schemas.settings import ClusterSettings, Settings
 from space2vec.stream.app import run_application
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.replay_audit import audit_replay
 from space2vec.stream.replay_kafka import LEDGER, AnswersFirst
 from space2vec.stream.replay_source import PROVENANCE

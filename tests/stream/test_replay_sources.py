@@ -22,10 +22,10 @@ import pytest
 from replaying import rows_of, told_by_replay
 
 from space2vec.schemas.alert import Alert
+from space2vec.schemas.exit_codes import FAILED, OK, USAGE
 from space2vec.schemas.reader import PacketReader
 from space2vec.stream import replay_archives
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.replay_archives import Archive, find_archives
 from space2vec.stream.replay_members import ArchiveReader
 from space2vec.stream.replay_rows import avro_schema

@@ -14,9 +14,9 @@ from replaying import told_by_replay
 
 from space2vec.schemas.classification import decode_classification
 from space2vec.schemas.errors import ConfigError
+from space2vec.schemas.exit_codes import OK, USAGE
 from space2vec.schemas.settings import Settings
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import OK, USAGE
 from space2vec.stream.replay_source import PROVENANCE
 from space2vec.stream.replay_topics import find_sources, open_archive
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from replaying import archive_of, rows_of
 
+from space2vec.schemas.exit_codes import FAILED, OK, USAGE
 from space2vec.stream import replay_folder
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import FAILED, OK, USAGE
 from space2vec.stream.replay_archives import Archive, find_archives
 from space2vec.workers.bundle import load_bundle
 

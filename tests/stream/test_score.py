@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from space2vec.schemas.container import HeaderReader
+from space2vec.schemas.exit_codes import OK
 from space2vec.schemas.limits import Limits
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import OK
 from space2vec.stream.simulated import LSST_SCHEMA_ID, simulated_alerts, writer_schema_files
 from space2vec.training.packets import ztf_packet
 from trial import tar_of

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from space2vec.schemas.alert import Alert
+from space2vec.schemas.exit_codes import OK
 from space2vec.schemas.reader import PacketReader
 from space2vec.schemas.settings import SchemaSettings
 from space2vec.schemas.writers import writer_schemas
 from space2vec.stream.cli import run_command
-from space2vec.stream.exit_codes import OK
 from space2vec.stream.publish import paced
 from space2vec.stream.simulated import simulated_alerts
 

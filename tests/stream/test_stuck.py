@@ -100,10 +100,15 @@ def test_those_who_do_not_answer_keep_nobody_waiting(seats) -> None:
 def test_a_drain_has_one_budget_for_all(seats, monkeypatch) -> None:
     monkeypatch.setattr("space2vec.stream.app._GRACE_S", 0.5)
     settings = SimpleNamespace(stream=SimpleNamespace(drain_s=0.5))
-    application = SimpleNamespace(_seats=seats, _settings=settings, _summary=lambda: "ended")
+    fenced: list[str] = []
+    fencing = SimpleNamespace(submit=lambda _, settings, name: fenced.append(name))
+    application = SimpleNamespace(
+        _seats=seats, _settings=settings, _summary=lambda: "ended", _fencing=fencing
+    )
     began = time.monotonic()
     assert _Application._drain(application) == "ended"  # type: ignore[arg-type]
     assert time.monotonic() - began < 5
+    assert fenced == [seat.name for seat in seats[:-1]]
     assert seats[-1].in_use == frozenset(), "the one who is well has been noted, though the last"
 
 

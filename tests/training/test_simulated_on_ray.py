@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from space2vec.stream.exit_codes import INTERRUPTED
+from space2vec.schemas.exit_codes import INTERRUPTED
 from space2vec.training import simulate
 from space2vec.training.simulate import Candidates, generate, simulators
 
@@ -41,7 +41,7 @@ def test_ctrl_c_ends_a_training_that_simulates_and_its_ray(tmp_path: Path) -> No
         child = psutil.Popen([*command, "--count", "100000", "--processes", "2"], stdout=log, stderr=log)
     started: list[psutil.Process] = []
     try:
-        assert holds(lambda: any("simulate_field" in name for name in titles(child)), 60)
+        assert holds(lambda: any("simulate_field" in name for name in titles(child)), 120)
         started = child.children(recursive=True)
         child.send_signal(signal.SIGINT)
         status = child.wait(30)
