@@ -38,8 +38,8 @@ def invariances(score: Score, spec: InputSpec, stamps: Inputs, seed: int = 0) ->
     dict
         Fractions of the stamps whose probability moves by less than 0.05: in the worst of the eight views of
         the square; with a quarter of the stamp cut off, at the worst of the four edges; with 15 % of the rows
-        lost, anywhere and where none is within 7 px of the source; and the largest move under a pedestal and
-        another unit.
+        lost, anywhere and where none is within 7 px of the source, and with fewer of them lost anywhere, by their
+        share; and the largest move under a pedestal and another unit.
     """
     inputs = normalise_triplets(stamps, spec)
     usual = expit(score(inputs).astype(np.float64))
@@ -54,15 +54,20 @@ def invariances(score: Score, spec: InputSpec, stamps: Inputs, seed: int = 0) ->
     ]
     height = stamps.shape[2]
     rng = np.random.default_rng(seed)
-    lost = round(0.15 * height)
     outer = np.r_[0 : height // 2 - 7, height // 2 + 8 : height]
+
+    def steady(share: float, rows: NDArray[np.int64]) -> float:
+        torn = _torn(stamps, rows, round(share * height), rng)
+        return _close(move(normalise_triplets(torn, spec)))
+
     units = stamps * np.float32(3.7) + np.float32(500)
     return {
         "stamps": len(stamps),
         "views": _close(np.max([move(view) for view in views], axis=0)),
         "edge_cut": _close(np.max([move(normalise_triplets(cut, spec)) for cut in _cuts(stamps)], axis=0)),
-        "rows_lost": _close(move(normalise_triplets(_torn(stamps, np.arange(height), lost, rng), spec))),
-        "outer_rows_lost": _close(move(normalise_triplets(_torn(stamps, outer, lost, rng), spec))),
+        "rows_lost": steady(0.15, np.arange(height)),
+        "outer_rows_lost": steady(0.15, outer),
+        "fewer_rows_lost": {str(share): steady(share, np.arange(height)) for share in (0.05, 0.1)},
         "units_largest_move": float(f"{move(normalise_triplets(units, spec)).max():.1e}"),
     }
 

@@ -27,3 +27,9 @@ def test_a_score_of_one_side_moves_with_the_view_and_the_cut() -> None:
 def test_a_score_that_counts_rows_moves_when_they_are_lost() -> None:
     found = invariances(lambda x: (x[:, 2] == 0).sum((1, 2)).astype(np.float32) - 1, SPEC, STAMPS)
     assert found["rows_lost"] < 0.3  # type: ignore[operator]
+
+
+def test_the_fewer_rows_are_lost_the_fewer_scores_move() -> None:
+    found = invariances(lambda x: 40 * x[:, 2, 10:21, 10:21].mean((1, 2)), SPEC, STAMPS)
+    fewer = found["fewer_rows_lost"]
+    assert 1 > fewer["0.05"] > fewer["0.1"] > found["rows_lost"]  # type: ignore[index, call-overload, operator]
