@@ -237,7 +237,10 @@ def start_classifiers(
     graph_only = bundle.manifest.architecture.kind == GRAPH
     gpus = 0.0 if graph_only else settings.ray.gpus_per_classifier
     device = "cpu" if graph_only else _device(settings)
-    actor = ray.remote(Classifier).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0)
+    # Spread, so that a lost node takes few of them along: Ray would fill one node first, and maybe with all of them.
+    actor = ray.remote(Classifier).options(
+        num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=0, scheduling_strategy="SPREAD"
+    )
     # Ray starts one again from its arguments, but drops an argument of this size when nobody refers to it any more.
     # What it has pickled a reference to, it keeps as long as this process lives.
     held = ray.cloudpickle.dumps(ray.put(bundle.held()))

@@ -53,7 +53,7 @@ def test_a_lost_node_loses_no_alert(kafka, broker, settings_for, make_alerts, tm
     told = f"behind: {watch.latest}\n{account}\n{(tmp_path / 'log').read_text()}"
     assert answered, told
     assert account.get("whole_again"), told
-    assert account["nodes_of_workers"] == 2
+    assert account["nodes_of_workers"] == account["nodes_of_classifiers"] == 2
     assert account["alive_after"] == account["alive_before"] - 1
     assert account["restarts"] >= 1
     assert_all_answered(Outputs(kafka, settings), sent, exactly=True)
@@ -90,6 +90,7 @@ def main(folder: Path) -> None:
     def play() -> None:
         assert holds(lambda: bool(latest) and latest[-1].counts.messages >= 100, 100)
         account["nodes_of_workers"] = len(homes("StreamWorker"))
+        account["nodes_of_classifiers"] = len(homes("Classifier"))
         account["alive_before"] = alive()
         cluster.remove_node(nodes[0], allow_graceful=False)
         (folder / "killed").touch()
