@@ -110,6 +110,8 @@ class RayScorer:
         log.warning("classifier died", classifier=classifier, error=type(error).__name__)
         ticket.deaths += 1
         self._missed.add(classifier)
+        # Those that are silent too may well be lost with it: one death, not theirs besides.
+        ticket.calls = {call: at for call, at in ticket.calls.items() if at not in self._missed}
         self._probe_all(trusting=False)
         if ticket.deaths >= _MOST_DEATHS:
             raise ScoringFailed(f"{ticket.deaths} healthy classifiers died with it") from error
@@ -123,11 +125,17 @@ class RayScorer:
             if now - ticket.sent > _SILENCE_S:
                 self._probe_all(trusting=True)
         elif now - max(probe.asked, ticket.sent) > _SILENCE_S:
-            if probe.trusted:
-                log.warning("classifier is silent", classifier=classifier)
-            probe.trusted = False
-            self._missed.add(classifier)
+            self._distrust_the_silent(now)
             self._send(ticket)
+
+    def _distrust_the_silent(self, now: float) -> None:
+        """Use none that has not answered for long: those of one machine fall silent together."""
+        for classifier, probe in self._probes.items():
+            if now - probe.asked > _SILENCE_S:
+                if probe.trusted:
+                    log.warning("classifier is silent", classifier=classifier)
+                probe.trusted = False
+                self._missed.add(classifier)
 
     def _probe_all(self, *, trusting: bool) -> None:
         for classifier in range(len(self._classifiers)):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,65 @@ def test_what_a_silent_classifier_has_goes_to_another_until_it_answers_again(
         time.sleep(0.1)
     assert await_scores(scorer, scorer.submit(stamps(8))).logit.tolist() == [8]
     assert {at for n in range(4) for at in scorer.submit(stamps(n)).calls.values()} == {0, 1}
+
+
+@pytest.mark.timeout(200)
+def test_a_machine_of_silent_classifiers_is_not_tried_one_by_one(ray_cluster, monkeypatch) -> None:
+    monkeypatch.setattr("space2vec.stream.ray_scorer._SILENCE_S", 1.0)
+    actors = [ray_cluster.remote(Moody).options(num_cpus=0.1).remote() for _ in range(4)]
+    lost = ray_cluster.get([a.ready.remote() for a in actors])[:-1]
+    for process in lost:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        scorer = RayScorer(actors)
+        ticket = scorer.submit(stamps(4))
+        assert await_scores(scorer, ticket, 20).logit.tolist() == [4]
+        assert list(ticket.calls.values()) == [0, 3]
+    finally:
+        for process in lost:
+            os.kill(process, signal.SIGKILL)
+        ray_cluster.kill(actors[-1])
+
+
+class Waiting:
+    """Stands for a classifier that scores when a file is there, and says at once that it is there itself."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    async def score(self, stamps: np.ndarray) -> Scores:
+        while not self._file.exists():
+            await asyncio.sleep(0.05)
+        return Moody().score(stamps)
+
+    async def ready(self) -> int:
+        return os.getpid()
+
+
+@pytest.mark.timeout(200)
+def test_machines_that_fall_silent_and_then_are_lost_count_as_one_death(
+    ray_cluster, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("space2vec.stream.ray_scorer._SILENCE_S", 0.5)
+    actor = ray_cluster.remote(Waiting).options(num_cpus=0.1, max_restarts=-1)
+    actors = [actor.remote(tmp_path / "go") for _ in range(3)]
+    processes = ray_cluster.get([a.ready.remote() for a in actors])
+    scorer = RayScorer(actors)
+    ticket = scorer.submit(stamps(5))
+    try:
+        for count, process in enumerate(processes, 1):  # one after the other, each while it has the stamps
+            assert list(ticket.calls.values()) == list(range(count))
+            os.kill(process, signal.SIGSTOP)
+            deadline = time.monotonic() + 20
+            while len(ticket.calls) < min(count + 1, 3) and time.monotonic() < deadline:
+                assert scorer.wait(ticket, 0.05) is None
+        (tmp_path / "go").touch()
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+    assert await_scores(scorer, ticket).logit.tolist() == [5]
+    for a in actors:
+        ray_cluster.kill(a)
 
 
 @pytest.mark.timeout(200)
