@@ -107,10 +107,10 @@ class _Application:
                 for seat in list(self._seats):
                     self._look_after(seat)
                 self._ask_status()
+                self._look_for_the_stuck()
                 self._scale()
                 self._look_at_models()
                 self._look_at_ray()
-                self._look_for_the_stuck()
                 self._look_at_source()
                 self._on_status(self._summary())
                 stop.wait(_LOOK_S)
@@ -182,12 +182,13 @@ class _Application:
         for seat in self._seats:
             if seat.worker is None:
                 continue
-            unheard_s = time.monotonic() - seat.heard
-            if seat.in_use is None and unheard_s > _START_S:
+            # From the question on: while this loop was itself held up (Ray's control store away, say), it asked nobody.
+            silent_s = 0.0 if seat.asked is None else time.monotonic() - seat.asked_at
+            if seat.in_use is None and silent_s > _START_S:
                 seat.failures = 0  # it waits for room, of which a lost node has taken some: nobody's failure
                 told = f"not started within {_START_S:.0f} s: it needs 1 CPU, {_free_cpus():g} are free"
                 self._on_failure(seat, TimeoutError(told))
-            elif seat.in_use is not None and unheard_s > _SILENCE_S:
+            elif seat.in_use is not None and silent_s > _SILENCE_S:
                 self._on_failure(seat, TimeoutError(f"silent for {_SILENCE_S:.0f} s"))
             elif seat.still_s > _STILL_S:
                 self._on_failure(seat, TimeoutError(f"its loop has not come round for {_STILL_S:.0f} s"))
@@ -203,7 +204,7 @@ class _Application:
         seat.worker = actor.remote(self._settings, seat.name, self._serving.lineup, log_level())
         seat.models, seat.in_use = self._serving.roles, None
         seat.running = seat.worker.run.remote()
-        seat.heard, seat.still_s = time.monotonic(), 0.0
+        seat.still_s = 0.0
 
     def _on_failure(self, seat: Seat, error: Exception) -> None:
         cause = getattr(error, "cause", error)
@@ -227,7 +228,7 @@ class _Application:
 
         for seat in self._seats:
             if seat.worker is not None and seat.asked is None:
-                seat.asked = seat.worker.status.remote()
+                seat.asked, seat.asked_at = seat.worker.status.remote(), time.monotonic()
         calls = {seat.asked: seat for seat in self._seats if seat.asked is not None}
         answered = ray.wait(list(calls), num_returns=len(calls), timeout=_ANSWER_S)[0] if calls else []
         for call in answered:
@@ -237,7 +238,6 @@ class _Application:
                 status = ray.get(call)
             except RayError:  # dead: the next look tells
                 continue
-            seat.heard = time.monotonic()
             seat.note(status)
         self._serving.status.look()
 

@@ -24,6 +24,7 @@ class Seat:
     worker: Any = None
     running: Any = None
     asked: Any = None  # how it is, and not answered yet
+    asked_at: float = 0.0
     counts: Counts = field(default_factory=Counts)
     former: Counts = field(default_factory=Counts)
     measures: Measures = field(default_factory=Measures)
@@ -35,7 +36,6 @@ class Seat:
     restarts: int = 0
     free_at: float = 0.0
     fenced: Future[None] | None = None  # whoever held it last
-    heard: float = 0.0
     still_s: float = 0.0
     models: tuple[tuple[str, bool, int], ...] = ()
     in_use: frozenset[str] | None = None  # until the worker has told

@@ -22,10 +22,11 @@ from space2vec.stream.worker_seat import Seat
 def test_those_who_are_silent_or_stand_still_are_replaced_and_no_other() -> None:
     now = time.monotonic()
     told = frozenset[str]()
-    well = Seat("well", worker=object(), heard=now, still_s=_STILL_S - 60, in_use=told)
-    silent = Seat("silent", worker=object(), heard=now - _SILENCE_S - 1, in_use=told)
-    starts = Seat("starts", worker=object(), heard=now - _SILENCE_S - 1)
-    stands = Seat("stands", worker=object(), heard=now, still_s=_STILL_S + 1)
+    long_ago, question = now - _SILENCE_S - 1, object()
+    well = Seat("well", worker=object(), asked_at=long_ago, still_s=_STILL_S - 60, in_use=told)
+    silent = Seat("silent", worker=object(), asked=question, asked_at=long_ago, in_use=told)
+    starts = Seat("starts", worker=object(), asked=question, asked_at=long_ago)
+    stands = Seat("stands", worker=object(), asked=question, asked_at=now, still_s=_STILL_S + 1, in_use=told)
     empty = Seat("empty")
     replaced: dict[str, str] = {}
     application = SimpleNamespace(
@@ -45,9 +46,7 @@ def test_one_for_whom_there_is_no_room_is_waited_for_without_end(seats) -> None:
     application._on_failure = lambda seat, error: _Application._on_failure(application, seat, error)
     waits, *others = seats
     for _ in range(2 * _MOST_FAILURES):
-        for seat in others:
-            seat.heard = time.monotonic()
-        waits.heard = time.monotonic() - _START_S - 1
+        waits.asked, waits.asked_at = object(), time.monotonic() - _START_S - 1
         pending = waits.worker
         _Application._look_for_the_stuck(application)  # type: ignore[arg-type]
         assert waits.worker is None
@@ -89,12 +88,32 @@ def test_those_who_do_not_answer_keep_nobody_waiting(seats) -> None:
     began = time.monotonic()
     _Application._ask_status(application)  # type: ignore[arg-type]
     assert time.monotonic() - began < 5
-    assert seats[-1].heard >= began
-    assert [seat.heard for seat in seats[:-1]] == [0.0] * 6
+    assert [seat.in_use for seat in seats] == [None] * 6 + [frozenset()]
     asked = [seat.asked for seat in seats]
     _Application._ask_status(application)  # type: ignore[arg-type]
     assert [seat.asked for seat in seats] == asked, "a call that is under way is not made again"
     assert asked[-1] is None
+
+
+def test_nobody_is_silent_while_the_application_is_held_up_itself(seats, monkeypatch) -> None:
+    """As for a minute where Ray's control store is away; the workers go on without it."""
+    monkeypatch.setattr("space2vec.stream.app._SILENCE_S", 1.5)
+    replaced: list[Exception] = []
+    nothing = ("_look_after", "_scale", "_look_at_models", "_look_at_source", "_on_status", "_stop_actors")
+    application = SimpleNamespace(
+        **dict.fromkeys(nothing, lambda *_: None),
+        _seats=seats[-1:],
+        _complete=iter([False, False, True]).__next__,
+        _serving=SimpleNamespace(status=SimpleNamespace(look=lambda: None)),
+        _look_at_ray=lambda: time.sleep(2.0),
+        _on_failure=lambda seat, error: replaced.append(error),
+        _summary=lambda: None,
+        _drain=lambda: None,
+    )
+    application._ask_status = lambda: _Application._ask_status(application)
+    application._look_for_the_stuck = lambda: _Application._look_for_the_stuck(application)
+    _Application.run(application, Event())  # type: ignore[arg-type]
+    assert not replaced
 
 
 def test_a_drain_has_one_budget_for_all(seats, monkeypatch) -> None:
