@@ -283,7 +283,8 @@ class _Application:
         import ray
 
         deadline = Deadline(self._settings.stream.drain_s + _GRACE_S)
-        seats = [seat for seat in self._seats if seat.worker is not None]
+        # One that has not told anything yet, for want of room say, has nothing in flight, and would not come back.
+        seats = [seat for seat in self._seats if seat.worker is not None and seat.in_use is not None]
         for seat in seats:
             seat.worker.stop.remote()
         for seat in seats:

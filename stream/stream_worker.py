@@ -59,8 +59,8 @@ class _Tether(Event):
 
     @property
     def torn(self) -> bool:
-        """Whether nothing has been heard for too long."""
-        return time.monotonic() > self.heard + _UNASKED_S
+        """Whether nothing has been heard for too long; once told to stop, a worker is asked no more."""
+        return not super().is_set() and time.monotonic() > self.heard + _UNASKED_S
 
     def is_set(self) -> bool:
         return super().is_set() or self.torn

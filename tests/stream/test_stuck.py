@@ -9,6 +9,7 @@ from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from space2vec.schemas.settings import Settings, StreamSettings
 from space2vec.stream.app import _MOST_FAILURES, _SILENCE_S, _START_S, _STILL_S, _Application
@@ -124,11 +125,24 @@ def test_a_drain_has_one_budget_for_all(seats, monkeypatch) -> None:
     application = SimpleNamespace(
         _seats=seats, _settings=settings, _summary=lambda: "ended", _fencing=fencing
     )
+    for seat in seats:
+        seat.in_use = frozenset({"a bundle"})
     began = time.monotonic()
     assert _Application._drain(application) == "ended"  # type: ignore[arg-type]
     assert time.monotonic() - began < 5
     assert fenced == [seat.name for seat in seats[:-1]]
     assert seats[-1].in_use == frozenset(), "the one who is well has been noted, though the last"
+
+
+def test_a_drain_does_not_wait_for_those_who_have_not_begun(seats) -> None:
+    """A service with a place for which there is no room would take all its budget to stop."""
+    settings = SimpleNamespace(stream=SimpleNamespace(drain_s=20.0))
+    application = SimpleNamespace(_seats=seats, _settings=settings, _summary=lambda: "ended")
+    seats[-1].in_use, seats[-1].unanswered = frozenset(), 3
+    began = time.monotonic()
+    assert _Application._drain(application) == "ended"  # type: ignore[arg-type]
+    assert time.monotonic() - began < 5
+    assert seats[-1].unanswered == 0
 
 
 def test_a_loop_in_a_call_that_does_not_come_back_is_seen_from_another_thread() -> None:
@@ -174,3 +188,18 @@ def test_a_worker_that_nobody_asks_how_it_is_leaves_the_group(monkeypatch) -> No
     assert loop.is_alive()
     loop.join(30)
     assert not loop.is_alive()
+
+
+def test_a_worker_that_takes_long_to_stop_is_not_cut_off(monkeypatch) -> None:
+    monkeypatch.setattr("space2vec.stream.stream_worker._UNASKED_S", 0.1)
+    monkeypatch.setattr("space2vec.stream.stream_worker.configure_logs", lambda level: None)
+    drains = SimpleNamespace(run=lambda stop: time.sleep(0.3))
+    monkeypatch.setattr("space2vec.stream.stream_worker.kafka_pipeline", lambda *_: drains)
+    worker = StreamWorker(Settings.model_validate({"source": {"brokers": "none", "topics": ["t"]}}), "w", ())
+    monkeypatch.setattr(worker, "status", lambda: None)
+    with structlog.testing.capture_logs() as logged:
+        worker.run()
+        assert len(logged) == 1, "one that was not told to"
+        worker.stop()
+        worker.run()
+    assert len(logged) == 1
