@@ -230,8 +230,8 @@ class KafkaSource:
         self._assigned.update(partitions)
         self._tell(lambda listener: listener.assigned(partitions))
         consumer.incremental_assign(self._with_starts(assigned))
-        if self._paused:
-            consumer.pause(assigned)
+        # Said either way: librdkafka remembers that a partition was paused when it was let go.
+        (consumer.pause if self._paused else consumer.resume)(assigned)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         partitions = [self._partition(tp) for tp in revoked]
@@ -247,6 +247,7 @@ class KafkaSource:
     def _let_go(self, consumer: Consumer, kafka: list[TopicPartition], partitions: list[Partition]) -> None:
         self._assigned.difference_update(partitions)
         self._ends.difference_update(partitions)
+        self._held -= frozenset(partitions)
         self._backlog = [m for m in self._backlog if m.partition in self._assigned]
         consumer.incremental_unassign(kafka)
 

@@ -262,11 +262,15 @@ class Pipeline:
             if not self._failed:
                 self._drain(Deadline(self._settings.drain_s))
         finally:
-            self._tracker.revoke(partitions)
+            self._let_go(partitions)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Another worker has them already: void what is under way and begin again with the rest."""
         self.meter.rebalanced("lost")
-        self._tracker.revoke(partitions)
+        self._let_go(partitions)
         if self._ledger.total.messages or self._in_flight:
             raise DeliveryAborted(f"lost {', '.join(map(str, partitions))}")
+
+    def _let_go(self, partitions: Sequence[Partition]) -> None:
+        self._tracker.revoke(partitions)
+        self._held = [message for message in self._held if message.partition not in partitions]

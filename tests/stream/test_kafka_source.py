@@ -1,4 +1,4 @@
-"""The source beside a consumer that does as librdkafka's: pauses last through rebalances for what is kept."""
+"""The source beside a consumer that does as librdkafka's: pauses last, for what is kept and what is given back."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ class FakeConsumer:
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned |= _places(partitions)
 
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        self.assigned -= _places(partitions)
+
     def pause(self, partitions: list[TopicPartition]) -> None:
         self.paused |= _places(partitions) & self.assigned
 
@@ -47,6 +50,11 @@ def _places(partitions: list[TopicPartition]) -> set[tuple[str, int]]:
 class Listener:
     def assigned(self, partitions: list[Partition]) -> None:
         pass
+
+    def revoked(self, partitions: list[Partition]) -> None:
+        pass
+
+    lost = revoked
 
 
 @pytest.fixture
@@ -75,3 +83,26 @@ def test_what_a_full_pipeline_paused_is_read_again_after_a_rebalance(
     source.poll(8, 0.0)
     assert consumer.paused == set()
     assert len(consumer.assigned) == 1 + len(more)
+
+
+@pytest.mark.parametrize("way", ["_on_revoke", "_on_lost"])
+@pytest.mark.parametrize("full", [True, False])
+def test_what_was_let_go_while_paused_is_read_when_it_comes_back(
+    consumer: FakeConsumer, way: str, full: bool
+) -> None:
+    source = KafkaSource(SourceSettings(topics=("night",)))
+    source.subscribe(Listener())  # type: ignore[arg-type]
+    stays, goes = TopicPartition("night", 0), TopicPartition("night", 1)
+    consumer.coming = [stays, goes]
+    source.poll(8, 0.0)
+    if full:
+        source.poll(0, 0.0)  # the pipeline is full, so all is paused
+    else:
+        source.hold(frozenset({Partition("night", 1)}))
+    assert _places([goes]) <= consumer.paused
+    getattr(source, way)(consumer, [goes])
+    source.poll(8, 0.0)
+    source._on_assign(consumer, [goes])  # type: ignore[arg-type]
+    assert consumer.paused == set()
+    source.hold(frozenset({Partition("night", 1)}))
+    assert consumer.paused == _places([goes])

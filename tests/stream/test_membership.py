@@ -1,4 +1,4 @@
-"""A member that is killed in the middle of a rebalance leaves no partition that nobody reads."""
+"""Rebalances leave no partition that nobody reads: killed in the middle of one, or full during one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,40 @@ def test_a_member_killed_as_it_lets_go_leaves_no_partition_unread(kafka, broker,
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_member_reads_again_what_was_taken_from_it_while_it_was_full(kafka, monkeypatch) -> None:
+    """librdkafka remembers that a partition was paused, also when it is taken away and comes back."""
+    monkeypatch.setattr("space2vec.stream.kafka_source._PATIENCE_S", -1.0)
+    topic = kafka.create_topic(partitions=2)
+    settings = settings_of(kafka.bootstrap, topic)
+    settings = settings.model_copy(update={"options": {"session.timeout.ms": "6000"}})
+    holder, guest = Holder(), Holder()
+    source, other = KafkaSource(settings), KafkaSource(settings)
+
+    def until(polled: Sequence[tuple[KafkaSource, int]], holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not holds():
+            for one, limit in polled:
+                one.poll(limit, 0.1)
+            assert time.monotonic() < deadline, f"{sorted(holder.has)}, {sorted(guest.has)}"
+
+    source.subscribe(holder)
+    until([(source, 10)], lambda: len(holder.has) == 2)
+    other.subscribe(guest)
+    until(
+        [(source, 0), (other, 10)], lambda: len(holder.has) == len(guest.has) == 1
+    )  # full: it takes nothing
+    source.poll(10, 0.1)
+    other.close()
+    until([(source, 10)], lambda: len(holder.has) == 2)
+    kafka.produce(topic, [b"%d" % number for number in range(40)])
+    read: set[bytes] = set()
+    deadline = time.monotonic() + 20
+    while len(read) < 40 and time.monotonic() < deadline:
+        read |= {message.value for message in source.poll(10, 0.1)}
+    source.close()
+    assert len(read) == 40
 
 
 def test_nobody_is_a_static_member() -> None:

@@ -137,3 +137,26 @@ def test_partitions_with_known_schemas_go_on_meanwhile() -> None:
     assert_exactly_once({goes_on: logs[goes_on]}, sink.records)
     assert waits not in source.committed
     assert len(pipeline._held) <= SETTINGS.batch_alerts
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_waits_for_its_schema_is_not_answered_for_a_former_assignment(lost: bool) -> None:
+    """The partition comes back, and with it the message: it would be there twice."""
+    logs = logs_of([4, 4])
+    _, waits = logs
+    source = MemorySource(logs)
+    sink = MemorySink(source)
+    pipeline = pipeline_of(source, sink, opener=NumberOpener(unavailable={waits: 4}))
+    source.subscribe(pipeline)
+    pipeline._step()
+    assert pipeline._held
+    try:
+        source.revoke([waits], lost=lost)
+    except DeliveryAborted:
+        pipeline._rewind()
+    source.assign([waits])
+    for _ in range(20):
+        pipeline._step()
+    assert source.committed == dict.fromkeys(logs, 4)
+    assert_exactly_once(logs, sink.records)
