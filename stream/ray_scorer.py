@@ -45,6 +45,8 @@ class _Probe:
     asked: float
     trusted: bool
     """Whether it is used meanwhile."""
+    missed: bool = False
+    """Whether it died or fell silent, rather than being asked because another did."""
 
 
 class RayScorer:
@@ -65,7 +67,6 @@ class RayScorer:
         self._classifiers = list(classifiers)
         self._turns = cycle(range(len(self._classifiers)))
         self._probes: dict[int, _Probe] = {}
-        self._missed: set[int] = set()
         self._probed = 0.0
 
     def submit(self, stamps: NDArray[np.float32]) -> RayTicket:
@@ -77,7 +78,7 @@ class RayScorer:
     def wait(self, ticket: object, timeout: float) -> Scores | None:
         """The scores, or ``None`` if they are not there within ``timeout`` seconds."""
         assert isinstance(ticket, RayTicket)
-        self._look_after_the_missed()
+        self._look_at_probes()
         if not ticket.calls:
             self._send(ticket)
         if not ticket.calls:
@@ -109,10 +110,10 @@ class RayScorer:
     def _on_death(self, ticket: RayTicket, classifier: int, error: RayError) -> None:
         log.warning("classifier died", classifier=classifier, error=type(error).__name__)
         ticket.deaths += 1
-        self._missed.add(classifier)
-        # Those that are silent too may well be lost with it: one death, not theirs besides.
-        ticket.calls = {call: at for call, at in ticket.calls.items() if at not in self._missed}
         self._probe_all(trusting=False)
+        self._probes[classifier].missed = True
+        # Those that are silent too may well be lost with it: one death, not theirs besides.
+        ticket.calls = {call: at for call, at in ticket.calls.items() if not self._probes[at].missed}
         if ticket.deaths >= _MOST_DEATHS:
             raise ScoringFailed(f"{ticket.deaths} healthy classifiers died with it") from error
 
@@ -134,8 +135,7 @@ class RayScorer:
             if now - probe.asked > _SILENCE_S:
                 if probe.trusted:
                     log.warning("classifier is silent", classifier=classifier)
-                probe.trusted = False
-                self._missed.add(classifier)
+                probe.trusted, probe.missed = False, True
 
     def _probe_all(self, *, trusting: bool) -> None:
         for classifier in range(len(self._classifiers)):
@@ -143,11 +143,11 @@ class RayScorer:
                 self._probe(classifier, trusting)
             self._probes[classifier].trusted &= trusting
 
-    def _probe(self, classifier: int, trusting: bool) -> None:
+    def _probe(self, classifier: int, trusting: bool, missed: bool = False) -> None:
         call = self._classifiers[classifier].ready.remote()
-        self._probes[classifier] = _Probe(call, time.monotonic(), trusting)
+        self._probes[classifier] = _Probe(call, time.monotonic(), trusting, missed)
 
-    def _look_after_the_missed(self) -> None:
+    def _look_at_probes(self) -> None:
         if not self._probes or time.monotonic() - self._probed < _PROBE_S:
             return
         self._probed = time.monotonic()
@@ -158,10 +158,8 @@ class RayScorer:
             try:
                 ray.get(probe.call)
             except RayError:
-                self._missed.add(classifier)
-                self._probe(classifier, trusting=False)
+                self._probe(classifier, trusting=False, missed=True)
                 continue
             del self._probes[classifier]
-            if classifier in self._missed:
-                self._missed.remove(classifier)
+            if probe.missed:
                 log.info("classifier is back", classifier=classifier)
