@@ -54,10 +54,11 @@ def invariances(score: Score, spec: InputSpec, stamps: Inputs, seed: int = 0) ->
     ]
     height = stamps.shape[2]
     rng = np.random.default_rng(seed)
+    rows = np.arange(height)
     outer = np.r_[0 : height // 2 - 7, height // 2 + 8 : height]
 
-    def steady(share: float, rows: NDArray[np.int64]) -> float:
-        torn = _torn(stamps, rows, round(share * height), rng)
+    def steady(share: float, among: NDArray[np.int64]) -> float:
+        torn = _torn(stamps, among, round(share * height), rng)
         return _close(move(normalise_triplets(torn, spec)))
 
     units = stamps * np.float32(3.7) + np.float32(500)
@@ -65,9 +66,9 @@ def invariances(score: Score, spec: InputSpec, stamps: Inputs, seed: int = 0) ->
         "stamps": len(stamps),
         "views": _close(np.max([move(view) for view in views], axis=0)),
         "edge_cut": _close(np.max([move(normalise_triplets(cut, spec)) for cut in _cuts(stamps)], axis=0)),
-        "rows_lost": steady(0.15, np.arange(height)),
+        "rows_lost": steady(0.15, rows),
         "outer_rows_lost": steady(0.15, outer),
-        "fewer_rows_lost": {str(share): steady(share, np.arange(height)) for share in (0.05, 0.1)},
+        "fewer_rows_lost": {str(share): steady(share, rows) for share in (0.05, 0.1)},
         "units_largest_move": float(f"{move(normalise_triplets(units, spec)).max():.1e}"),
     }
 
