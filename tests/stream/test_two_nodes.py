@@ -6,12 +6,11 @@ import json
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import holds, with_our_path
 
 from space2vec.schemas.settings import Settings
 from space2vec.stream.audit import audit
@@ -34,7 +33,9 @@ def test_a_lost_node_loses_no_alert(kafka, broker, settings_for, make_alerts, tm
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     # A Ray of several nodes is a process's own: this one's is taken by the tests beside.
     with (tmp_path / "log").open("w") as log:  # no pipe: one that nobody empties would stop it
-        child = subprocess.Popen([sys.executable, __file__, str(tmp_path)], stdout=log, stderr=log)
+        child = subprocess.Popen(
+            [sys.executable, __file__, str(tmp_path)], stdout=log, stderr=log, env=with_our_path()
+        )
     try:
         holds((tmp_path / "killed").exists, 130, child)
         kafka.produce(topic, [s.packet for s in sent[200:]])  # what comes once the node is gone
@@ -117,16 +118,6 @@ def main(folder: Path) -> None:
     (folder / "told.json").write_text(json.dumps(account))
     ray.shutdown()
     cluster.shutdown()
-
-
-def holds(what: Callable[[], bool], within_s: float, child: subprocess.Popen[bytes] | None = None) -> bool:
-    """Whether it came to hold within so many seconds, and before the child ended."""
-    deadline = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > deadline or (child is not None and child.poll() is not None):
-            return False
-        time.sleep(0.2)
-    return True
 
 
 if __name__ == "__main__":

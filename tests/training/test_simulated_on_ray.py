@@ -7,13 +7,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from waiting import holds, with_our_path
 
 from space2vec.schemas.exit_codes import INTERRUPTED
 from space2vec.training import simulate
@@ -26,7 +25,9 @@ COUNT = 200
 def test_two_nodes_simulate_the_bits_of_one_process(tmp_path: Path) -> None:
     # A Ray of several nodes is a process's own: this one's is taken by the tests beside.
     command = [sys.executable, __file__, str(tmp_path)]
-    child = subprocess.run(command, check=False, timeout=120, capture_output=True, text=True)
+    child = subprocess.run(
+        command, check=False, timeout=120, capture_output=True, text=True, env=with_our_path()
+    )
     assert child.returncode == 0, child.stderr
     account = json.loads((tmp_path / "told.json").read_text())
     assert account["processes"] == 2
@@ -93,16 +94,6 @@ def main(folder: Path) -> None:
         found = bits(generate("des", COUNT, 4, processes=processes))
     (folder / "told.json").write_text(json.dumps({"processes": processes, "bits": found}))
     cluster.shutdown()
-
-
-def holds(what: Callable[[], bool], within_s: float) -> bool:
-    """Whether it came to hold within so many seconds."""
-    deadline = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 if __name__ == "__main__":
